@@ -1,0 +1,112 @@
+/* The core, as the engine modules see it.
+ *
+ * vinyl._core publishes one `vnl_core_api` in the capsule "vinyl._core._api";
+ * an engine module imports it once with vnl_core_import() and reaches fibers,
+ * waiting, the helper thread and the pool only through it.  This header is
+ * free of Python.h so that Python-free rooms may include it; `PyObject` is
+ * named only as an opaque struct.
+ *
+ * Every call needs the GIL.  Calls named `_wait` may switch the fiber: hold
+ * no borrowed reference, lock or address of a stack variable that others can
+ * see across them.  They return -1 (or NULL) with a Python exception set when
+ * the wait was ended from outside: CancelledError, GeneratorExit or, in
+ * blocking mode, whatever a signal handler raised.
+ */
+#ifndef VNL_CORE_API_H
+#define VNL_CORE_API_H
+
+#include <stdint.h>
+
+struct _object;
+
+#define VNL_CORE_ABI 1
+#define VNL_CORE_CAPSULE "vinyl._core._api"
+#define VNL_DRIVER_CAPSULE "vinyl.driver"
+
+/* Deadlines are absolute CLOCK_MONOTONIC nanoseconds. */
+#define VNL_FOREVER INT64_MAX
+
+/* Events of a descriptor. */
+#define VNL_READ 1
+#define VNL_WRITE 2
+
+typedef struct vnl_watch vnl_watch; /* interest in one descriptor */
+typedef struct vnl_event vnl_event; /* set once, waited for by one */
+typedef struct vnl_slot vnl_slot;   /* a physical connection's place in a pool */
+
+/* What a pool needs to know of an engine.  `conn` is the engine's own struct. */
+typedef struct vnl_driver {
+    int abi;
+    const char *name;
+    /* Opens a physical connection described by `config` (the object given to
+     * Pool()).  NULL with an exception set on failure. May switch. */
+    void *(*open_wait)(struct _object *config);
+    /* Closes for good.  Never blocks, never raises, takes NULL. */
+    void (*close)(void *conn);
+    /* 1 when an idle connection is still good, 0 when it is dead.  Looks at
+     * what is known and at the socket, sends nothing, never waits. */
+    int (*check)(void *conn);
+    /* A forked child drops its copy: frees descriptors and memory without a
+     * word to the server. */
+    void (*abandon)(void *conn);
+} vnl_driver;
+
+typedef struct vnl_core_api {
+    int abi;
+
+    /* 1 inside a fiber on a running loop: waits suspend the task.
+     * 0 elsewhere: waits block the thread with the GIL released. */
+    int (*can_suspend)(void);
+    int64_t (*now)(void);
+
+    /* --- descriptors.  A watch belongs to the connection that owns the
+     * descriptor; it is registered with the loop on first use and stays so.
+     * Free it before the descriptor is closed.  watch_wait: the events that
+     * are ready (> 0), 0 at the deadline, -1 with an exception. */
+    vnl_watch *(*watch_new)(int fd);
+    void (*watch_free)(vnl_watch *watch);
+    int (*watch_wait)(vnl_watch *watch, int events, int64_t deadline);
+
+    /* Gives the loop one turn.  Blocking mode: only looks for signals. */
+    int (*turn_wait)(void);
+    int (*sleep_wait)(int64_t nanoseconds);
+
+    /* Runs fn(arg) on the helper thread while the fiber is suspended; in
+     * blocking mode right here with the GIL released.  `arg` must live on the
+     * heap and fn must not touch Python.  Always waits for fn to end; a cancel
+     * that arrives meanwhile is reported afterwards (-1). */
+    int (*job_wait)(void (*fn)(void *arg), void *arg);
+    /* The same, on a second thread kept for calls that talk to a server that
+     * may not answer (PQcancel): gives up waiting at the deadline (returns 0;
+     * 1 when done).  `release(arg)` is called when the job has ended, whoever
+     * still waits, on that thread. */
+    int (*side_job_wait)(void (*fn)(void *arg), void *arg, void (*release)(void *arg), int64_t deadline);
+
+    /* Between shield_enter and shield_leave an exception thrown into the fiber
+     * is kept back; a wait ends only by its event or deadline.  shield_leave
+     * returns -1 with the kept exception set when nothing else is raised, and
+     * 0 otherwise (the kept exception is then dropped in favour of the one
+     * that is set). */
+    void (*shield_enter)(void);
+    int (*shield_leave)(void);
+
+    /* --- events: a one-shot flag for one waiter.  event_wait: 1 set, 0 at the
+     * deadline, -1 exception. */
+    vnl_event *(*event_new)(void);
+    void (*event_free)(vnl_event *event);
+    int (*event_wait)(vnl_event *event, int64_t deadline);
+    void (*event_set)(vnl_event *event);
+
+    /* --- the pool.  `pool` is a vinyl._core.Pool.  take: a slot whose
+     * connection is open and yours alone, or NULL with an exception.  give:
+     * reusable = 0 closes the connection (after an error, when its state is
+     * unknown).  Never switches, never fails. */
+    vnl_slot *(*pool_take_wait)(struct _object *pool);
+    void (*pool_give)(vnl_slot *slot, int reusable);
+    void *(*slot_conn)(vnl_slot *slot);
+
+    /* Counters for vinyl._core.stats(). */
+    void (*count_statement)(void);
+} vnl_core_api;
+
+#endif
