@@ -1,0 +1,38 @@
+# Every target sets up what it needs on a fresh machine, and is quick the second time.
+# Each has its own .venv-*/ and build/*/; `make clean` removes them.
+.PHONY: help demo test test-c lint asan docs clean
+
+DB ?= sqlite
+ARGS ?=
+
+help:
+	@echo "make demo [DB=postgresql] [CHECK=1]   the example site on http://127.0.0.1:8000"
+	@echo "make test [ARGS='-k name']            C tests, then pytest on both engines in all modes"
+	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
+	@echo "make asan [ARGS=...]                  the tests under AddressSanitizer and UBSan"
+	@echo "make docs                             the documentation, into build/docs"
+
+demo:
+	@tools/run demo$(if $(filter postgresql,$(DB)),+postgresql) \
+	  python tools/demo.py --db $(DB) $(if $(CHECK),--check)
+
+test: test-c
+	@tools/run test pytest $(ARGS)
+
+test-c:
+	@tools/run test meson test -C build/test --no-rebuild --print-errorlogs
+
+lint:
+	@tools/run test true
+	@tools/run lint python tools/lint.py build/test
+
+asan:
+	@tools/run asan meson test -C build/asan --no-rebuild --print-errorlogs
+	@tools/run asan tools/with_asan pytest -s $(ARGS)
+
+docs:
+	@tools/run docs mkdocs build -q --strict
+	@echo "build/docs/index.html"
+
+clean:
+	rm -rf build .venv-*

@@ -1,0 +1,20 @@
+"""The tests' configuration.  Each concern has a file of its own:
+
+fix_mode      async tests run in every mode: asyncio, uvloop, blocking
+fix_postgres  a private PostgreSQL server
+fix_engine    Django's DATABASES on each engine, and the tests' tables
+fix_leaks     after each test: no fiber, no connection, no un-awaited operation is left
+"""
+
+from __future__ import annotations
+
+import os
+
+import django
+
+pytest_plugins = ("fix_mode", "fix_postgres", "fix_engine", "fix_leaks")
+
+
+def pytest_configure() -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
+    django.setup()

@@ -1,0 +1,30 @@
+"""After each test nothing of it may be left: no live fiber, no un-awaited operation.
+
+Warnings are errors (pyproject.toml), so an operation that is dropped un-awaited fails the test in
+which the collection below finds it.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+
+def live_fibers() -> int:
+    """Fibers that run or wait."""
+    from vinyl import _core
+
+    stats = getattr(_core, "stats", None)  # until the core lands
+    return stats()["fibers"] if stats else 0
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    before = live_fibers()
+    yield
+    gc.collect()
+    after = live_fibers()
+    if after > before:
+        pytest.fail(f"{after - before} fibers are still alive after the test")
