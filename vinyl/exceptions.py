@@ -3,7 +3,7 @@
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.utils import OperationalError
 
-__all__ = ["NotFetched", "PoolTimeout"]
+__all__ = ["NeedsEventLoop", "NotFetched", "PoolTimeout"]
 
 
 class NotFetched(SynchronousOnlyOperation):
@@ -16,3 +16,7 @@ class NotFetched(SynchronousOnlyOperation):
 
 class PoolTimeout(OperationalError):
     """No connection became free within ``OPTIONS["pool"]["timeout"]`` seconds."""
+
+
+class NeedsEventLoop(RuntimeError):
+    """Blocking mode met an awaitable that only an event loop can complete."""

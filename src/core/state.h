@@ -1,0 +1,59 @@
+/* What the core module keeps for all its parts.  There is one interpreter with
+ * one core (greenlet refuses subinterpreters too), so the parts that C calls
+ * reach without a Python object find it through vnl_core. */
+#ifndef VNL_CORE_STATE_H
+#define VNL_CORE_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include "base/compat.h"
+
+typedef struct {
+    uint64_t fibers_created;
+    uint64_t fibers_live; /* running or suspended in an operation */
+    uint64_t fibers_idle; /* kept for reuse */
+    uint64_t operations;
+    uint64_t suspends;
+    uint64_t statements;
+    uint64_t jobs;
+} vnl_counters;
+
+typedef struct {
+    /* types (owned) */
+    PyTypeObject *operation_type;
+    PyTypeObject *waiter_type;
+    PyTypeObject *reactor_type;
+    PyTypeObject *scope_type;
+    PyTypeObject *session_map_type;
+    PyTypeObject *pool_type;
+    PyTypeObject *fiber_type;
+    /* from asyncio (owned) */
+    PyObject *get_running_loop; /* _get_running_loop() -> loop or None */
+    PyObject *set_running_loop;
+    PyObject *current_task;
+    PyObject *cancelled_error;
+    /* interned names (owned) */
+    PyObject *str_call_soon;
+    PyObject *str_context;
+    PyObject *str_throw;
+    PyObject *str_close;
+    PyObject *str_await;
+    PyObject *str_scope;   /* the attribute that carries a task's scope */
+    PyObject *str_reactor; /* the attribute that carries a loop's reactor */
+    PyObject *str_in_atomic_block;
+    PyObject *kw_context; /* ("context",) */
+    /* the scope that tests pin for every task, or NULL */
+    PyObject *pinned_scope;
+    int op_cache, op_get_awaitable; /* bytecode numbers of this Python */
+    vnl_counters count;
+} vnl_state;
+
+extern vnl_state *vnl_core;
+
+/* Raises vinyl.exceptions.<name>, or django.core.exceptions.<name>; the format
+ * is PyUnicode_FromFormat's. */
+void vnl_raise(const char *name, const char *format, ...);
+void vnl_raise_django(const char *name, const char *format, ...);
+
+#endif

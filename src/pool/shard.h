@@ -1,0 +1,72 @@
+/* Shard: the connections of a pool that belong to one event loop (or to the
+ * threads that have none).  Python-free: lists and counts. */
+#ifndef VNL_POOL_SHARD_H
+#define VNL_POOL_SHARD_H
+
+#include <stdint.h>
+#include "base/list.h"
+#include "core_api.h"
+
+typedef struct {
+    int min_size, max_size, max_waiting;
+    int64_t timeout, max_lifetime, max_idle; /* nanoseconds */
+} vnl_pool_limits;
+
+typedef struct {
+    uint64_t requests, queued, errors, returns_bad;
+    uint64_t connections, connections_errors, connections_lost;
+    int64_t usage_ns, wait_ns, connect_ns;
+} vnl_pool_counts;
+
+typedef struct vnl_shard {
+    vnl_node link;        /* in its pool's shards */
+    void *owner;          /* the reactor, or NULL for threads */
+    const vnl_driver *driver;
+    vnl_node idle;        /* vnl_slot.link, the freshest first */
+    vnl_node used;        /* vnl_slot.link */
+    vnl_node queue;       /* vnl_request.link, first come first served */
+    int waiting;          /* length of queue */
+    int available;        /* length of idle */
+    int size;             /* idle + used + being opened */
+    int opening;
+    unsigned generation;  /* of forks */
+    unsigned epoch;       /* slots of earlier epochs are closed when given */
+    int closed;           /* its loop is gone */
+    vnl_pool_counts count;
+} vnl_shard;
+
+struct vnl_slot {
+    vnl_node link;
+    vnl_shard *shard;
+    void *pool; /* the pool object, referenced while used */
+    void *conn;
+    int64_t expires;
+    int64_t since; /* idle or used since */
+    unsigned generation, epoch;
+};
+
+/* Somebody in the queue. */
+typedef struct {
+    vnl_node link;
+    vnl_event *event;
+    vnl_slot *slot; /* what was handed over, or NULL: may open one */
+    int served;
+} vnl_request;
+
+vnl_shard *vnl_shard_new(void *owner, const vnl_driver *driver, unsigned generation);
+/* The freshest idle connection that is still good, moved to used, or NULL. */
+vnl_slot *vnl_shard_take_idle(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now);
+/* Room for one more is counted as being opened: 1, or 0 when full. */
+int vnl_shard_reserve(vnl_shard *shard, const vnl_pool_limits *limits);
+/* The end of a reservation. */
+void vnl_shard_opened(vnl_shard *shard, vnl_slot *slot);
+/* What a slot that comes back is good for: moves it to idle, or hands it to
+ * the first in the queue (returned, to be woken), or closes and frees it. */
+vnl_request *vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now);
+/* After room has become free: the first in the queue, now allowed to open. */
+vnl_request *vnl_shard_pass_room(vnl_shard *shard, const vnl_pool_limits *limits);
+void vnl_shard_close_idle(vnl_shard *shard);
+/* A forked child: forgets the parent's connections without a word. */
+void vnl_shard_abandon(vnl_shard *shard, unsigned generation);
+
+#endif
