@@ -28,13 +28,10 @@ typedef struct vnl_decode_ctx vnl_decode_ctx;
 typedef PyObject *(*vnl_decode_fn)(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len);
 
 /* Once per module, in Py_mod_exec: caches the classes and functions that
- * decoding and binding use, and adds the test helpers _decode, _bind,
- * _literal, _bench to the module.  Reads psycopg lazily: importing the module
- * works without psycopg.  -1 with an exception. */
+ * decoding and binding use in a GC-tracked object kept in the module's dict,
+ * and adds the test helper class _Codec.  psycopg is imported by the first
+ * context: importing the module works without it.  -1 with an exception. */
 int vnl_row_init(PyObject *module);
-/* For m_traverse, m_clear / m_free of the module. */
-int vnl_row_traverse(PyObject *module, visitproc visit, void *arg);
-int vnl_row_clear(PyObject *module);
 
 /* A context costs about a microsecond and holds strong references; one per
  * link, or one per physical connection.  `adapters` is a psycopg AdaptersMap,

@@ -2,7 +2,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-static struct PyModuleDef_Slot slots[] = {{0, NULL}};
+#include "row/decode.h"
+
+static struct PyModuleDef_Slot slots[] = {{Py_mod_exec, vnl_row_init}, {0, NULL}};
 
 static struct PyModuleDef moduledef = {
     .m_base = PyModuleDef_HEAD_INIT,
