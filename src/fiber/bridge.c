@@ -137,11 +137,7 @@ await_in_fiber_wait(vnl_fiber *fiber, PyObject *iterator)
         PySendResult outcome = step(iterator, thrown, &result);
         vnl_here.place = VNL_FIBER;
         vnl_here.fiber = fiber;
-        PyObject *raised = PyErr_GetRaisedException();
         (void)vnl_show_loop(Py_None);
-        if (raised != NULL) {
-            PyErr_SetRaisedException(raised);
-        }
         if (outcome != PYGEN_NEXT) {
             break;
         }

@@ -35,9 +35,14 @@ vnl_running_loop(void)
 int
 vnl_show_loop(PyObject *loop)
 {
+    PyObject *raised = PyErr_GetRaisedException();
     PyObject *done = PyObject_CallOneArg(vnl_core->set_running_loop, loop);
+    int failed = done == NULL ? -1 : 0;
     Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+    return failed;
 }
 
 vnl_place
@@ -249,11 +254,7 @@ vnl_fiber_resume(vnl_fiber *self, PyObject *sent, PyObject *thrown)
     back = PyGreenlet_Switch((PyGreenlet *)self->greenlet, NULL, NULL);
     vnl_here = before;
     if (loop != NULL) {
-        PyObject *raised = back == NULL ? PyErr_GetRaisedException() : NULL;
         (void)vnl_show_loop(loop);
-        if (raised != NULL) {
-            PyErr_SetRaisedException(raised);
-        }
     }
 done:
     Py_CLEAR(self->resumer);

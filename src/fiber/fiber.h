@@ -72,7 +72,8 @@ void vnl_fiber_drop_idle(void);
  * and switches out.  0 when resumed, -1 with an exception thrown in. */
 int vnl_fiber_suspend_wait(vnl_fiber *fiber, PyObject *yielded);
 
-/* Hides or shows asyncio's running loop.  0 or -1. */
+/* Shows asyncio's running loop, or hides it (None).  Keeps a raised exception.
+ * 0 or -1. */
 int vnl_show_loop(PyObject *loop);
 /* The running loop of this thread: new reference, or NULL without an
  * exception when none is visible. */
