@@ -1,6 +1,7 @@
 #include "session/session_map.h"
 
 #include "core/state.h"
+#include "fiber/fiber.h"
 #include "session/scope.h"
 
 typedef struct {
@@ -34,9 +35,14 @@ scope_for(vnl_session_map *self, PyObject *alias, PyObject **served)
 {
     *served = PyDict_GetItemWithError(self->aliases, alias);
     if (*served == NULL) {
+        *served = PyErr_Occurred() ? NULL : alias;
         return NULL;
     }
-    return vnl_scope_current();
+    PyObject *scope = vnl_scope_current();
+    if (scope == NULL && vnl_here.place == VNL_PLAIN) {
+        *served = alias; /* plain code: the plain alias keeps Django's backend */
+    }
+    return scope;
 }
 
 static PyObject *
@@ -49,14 +55,14 @@ session_map_getattro(PyObject *op, PyObject *name)
     }
     PyObject *scope = scope_for(self, name, &served);
     if (scope == NULL) {
-        if (PyErr_Occurred()) {
+        if (served == NULL) {
             return NULL;
         }
         if (PyUnicode_CompareWithASCIIString(name, "__class__") == 0 ||
             PyUnicode_CompareWithASCIIString(name, "base") == 0) {
             return PyObject_GenericGetAttr(op, name);
         }
-        return PyObject_GetAttr(self->base, name);
+        return PyObject_GetAttr(self->base, served);
     }
     PyObject *session = PyDict_GetItemWithError(((vnl_scope *)scope)->sessions, served);
     Py_XINCREF(session);
@@ -78,7 +84,7 @@ session_map_setattro(PyObject *op, PyObject *name, PyObject *value)
     }
     PyObject *scope = scope_for(self, name, &served);
     if (scope == NULL) {
-        return PyErr_Occurred() ? -1 : PyObject_SetAttr(self->base, name, value);
+        return served == NULL ? -1 : PyObject_SetAttr(self->base, served, value);
     }
     int failed = 0;
     PyObject *sessions = ((vnl_scope *)scope)->sessions;

@@ -1,0 +1,154 @@
+"""What the DatabaseWrapper of every vinyl engine has in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+from vinyl import _core
+from vinyl.connections import install
+from vinyl.exceptions import NotFetched
+
+__all__ = ["SessionMixin", "close_pools", "pool_of"]
+
+install()
+
+#: psycopg_pool's keys that ``OPTIONS["pool"]`` may have; True and {} mean the defaults.
+POOL_KEYS = frozenset(
+    {
+        "min_size",
+        "max_size",
+        "timeout",
+        "max_waiting",
+        "max_lifetime",
+        "max_idle",
+        "reconnect_timeout",
+        "num_workers",
+    }
+)
+
+_pools: dict[str, tuple[Any, Any, _core.Pool]] = {}
+_lock = threading.Lock()
+
+
+def _pool_options(alias: str, options: Any) -> dict[str, Any]:
+    if options in (None, False, True):
+        return {}
+    if not isinstance(options, dict):
+        raise ImproperlyConfigured(
+            f"DATABASES['{alias}']['OPTIONS']['pool'] must be True, False or a dict of options."
+        )
+    unknown = sorted(set(options) - POOL_KEYS)
+    if unknown:
+        raise ImproperlyConfigured(
+            f"DATABASES['{alias}']['OPTIONS']['pool'] has unknown keys: "
+            f"{', '.join(map(str, unknown))}. Known are {', '.join(sorted(POOL_KEYS))}."
+        )
+    chosen = {key: value for key, value in options.items() if value is not None}
+    # As psycopg_pool: a larger min_size raises the default max_size.
+    if "max_size" not in chosen:
+        chosen["max_size"] = max(10, int(chosen.get("min_size", 1)))
+    return chosen
+
+
+def pool_of(alias: str) -> _core.Pool | None:
+    """The pool of a vinyl alias, or None before its first connection."""
+    known = _pools.get(alias)
+    return known[2] if known else None
+
+
+def close_pools(alias: str | None = None) -> None:
+    """Close the idle connections of a pool (None: of all pools), the others when they come back."""
+    for name in [alias] if alias else list(_pools):
+        if pool := pool_of(name):
+            pool.close()
+
+
+class SessionMixin:
+    """First base of each engine's DatabaseWrapper.
+
+    A wrapper is the session of one task (one thread, in plain sync code). Its
+    ``connection`` is a link of the engine, which takes a physical connection
+    from the alias's pool only while it needs one.
+    """
+
+    vinyl: ClassVar[bool] = True
+
+    #: The engine's ``vnl_driver`` capsule.
+    driver: ClassVar[Any]
+
+    alias: str
+    settings_dict: dict[str, Any]
+
+    def get_pool(
+        self, config: Any, *, make_config: Callable[[Any], Any] | None = None, **limits: Any
+    ) -> _core.Pool:
+        """The pool for connections opened with ``config``.
+
+        One per alias: another ``config`` (a test database, say) closes the old
+        one. ``make_config`` turns ``config`` into what the driver takes, once
+        per pool. ``limits`` override what OPTIONS["pool"] says.
+        """
+        options = self.settings_dict["OPTIONS"].get("pool")
+        known = _pools.get(self.alias)
+        if known is not None and known[0] == config and known[1] == (options, limits):
+            return known[2]
+        chosen = {**_pool_options(self.alias, options), **limits}
+        if options and self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
+            raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
+        try:
+            pool = _core.Pool(
+                self.driver,
+                make_config(config) if make_config else config,
+                name=self.alias,
+                threads=bool(options),
+                **chosen,
+            )
+        except (TypeError, OverflowError) as error:
+            raise ImproperlyConfigured(
+                f"DATABASES['{self.alias}']['OPTIONS']['pool']: {error}"
+            ) from error
+        with _lock:
+            old = _pools.get(self.alias)
+            _pools[self.alias] = (config, (options, limits), pool)
+        if old is not None:
+            old[2].close()
+        return pool
+
+    # --- only inside fibers and plain code ----------------------------------
+
+    def _refuse_outside_fibers(self) -> None:
+        place = _core.where()
+        if place in (_core.LOOP, _core.DRIVEN):
+            raise NotFetched(
+                f"Synchronous code in a coroutine needs the database '{self.alias}': await the "
+                "operation (Model.vinyl, instance.save(), …), or run the code with "
+                "'await vinyl.run(fn, …)'."
+            )
+
+    def cursor(self) -> Any:
+        self._refuse_outside_fibers()
+        return super().cursor()  # type: ignore[misc]
+
+    def chunked_cursor(self) -> Any:
+        self._refuse_outside_fibers()
+        return super().chunked_cursor()  # type: ignore[misc]
+
+    def connect(self) -> None:
+        self._refuse_outside_fibers()
+        super().connect()  # type: ignore[misc]
+
+    def ensure_connection(self) -> None:
+        # CaptureQueriesContext calls this in coroutines; a session needs no
+        # connection until it has a statement.
+        if _core.where() in (_core.LOOP, _core.DRIVEN):
+            return
+        super().ensure_connection()  # type: ignore[misc]
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        # A task's connections are the pool's to judge.
+        if _core.current_scope() is None:
+            super().close_if_unusable_or_obsolete()  # type: ignore[misc]
