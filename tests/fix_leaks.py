@@ -11,13 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from vinyl import _core
+
 
 def live_fibers() -> int:
-    """Fibers that run or wait."""
-    from vinyl import _core
-
-    stats = getattr(_core, "stats", None)  # until the core lands
-    return stats()["fibers"] if stats else 0
+    """Fibers that run or wait; not those that are kept for reuse."""
+    return _core.stats()["fibers_live"]
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import uvloop
 
+from vinyl import _core
+
 MODES = ("asyncio", "uvloop", "blocking")
 LOOP_MODES = ("asyncio", "uvloop")
 # A test that waits for ever is a failure with a traceback that says where it waits.
@@ -31,9 +33,7 @@ def run_in_mode(
 ) -> None:
     """Runs ``await function(**kwargs)`` to its end in ``mode``."""
     if mode == "blocking":
-        import vinyl
-
-        vinyl.drive(function(**kwargs))
+        _core.drive(function(**kwargs))
         return
     factory = uvloop.new_event_loop if mode == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:

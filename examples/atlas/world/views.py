@@ -201,7 +201,7 @@ async def _experiment(tasks: int = 50, gets: int = 4) -> dict[str, float]:
         nonlocal most
         for turn in range(gets):
             await City.vinyl.get(pk=keys[(number * gets + turn) % len(keys)])
-            most = max(most, _core.stats()["fibers"])
+            most = max(most, _core.stats()["fibers_live"])
 
     before, began = _core.stats(), time.perf_counter()
     await asyncio.gather(*(fetch(number) for number in range(tasks)))
