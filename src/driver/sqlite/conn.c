@@ -1,0 +1,145 @@
+/* Physical connections: open, close, the brackets around long calls. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "sqlite.h"
+
+vnl_sqlite_host vnl_sqlite_host_calls;
+
+static int
+hex(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Whether the URI's query has `key=value`, as SQLite would read it. */
+static int
+uri_has(const char *uri, const char *key, const char *value)
+{
+    char word[64];
+    size_t n = 0;
+    const char *p = strchr(uri, '?');
+    size_t key_len = strlen(key);
+
+    if (p == NULL) {
+        return 0;
+    }
+    for (p++;; p++) {
+        char c = *p;
+        if (c == '&' || c == '#' || c == '\0') {
+            word[n] = '\0';
+            if (strncmp(word, key, key_len) == 0 && word[key_len] == '=' && strcmp(word + key_len + 1, value) == 0) {
+                return 1;
+            }
+            if (c != '&') {
+                return 0;
+            }
+            n = 0;
+            continue;
+        }
+        if (c == '%' && hex(p[1]) >= 0 && hex(p[2]) >= 0) {
+            c = (char)(hex(p[1]) * 16 + hex(p[2]));
+            p += 2;
+        }
+        if (n < sizeof(word) - 1) {
+            word[n++] = c;
+        }
+    }
+}
+
+vnl_sqlite_conn *
+vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_max, int *rc)
+{
+    vnl_sqlite_conn *conn = calloc(1, sizeof(*conn));
+    int is_uri = uri && strncmp(name, "file:", 5) == 0;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
+    const char *vfs = NULL;
+
+    if (conn == NULL) {
+        *rc = SQLITE_NOMEM;
+        return NULL;
+    }
+    conn->no_switch = (char)(is_uri && uri_has(name, "cache", "shared"));
+    conn->memory = (char)(name[0] == '\0' || strcmp(name, ":memory:") == 0 ||
+                          (is_uri && (uri_has(name, "mode", "memory") || strncmp(name, "file::memory:", 13) == 0)));
+    conn->busy_timeout = busy_timeout;
+    conn->cache_max = cache_max;
+    /* A URI may name a VFS of its own; SQLite lets it win. */
+    if (!conn->no_switch && !conn->memory) {
+        vfs = vnl_sqlite_vfs();
+    }
+    vnl_sqlite_enter(conn);
+    *rc = sqlite3_open_v2(name, &conn->db, flags | (uri ? SQLITE_OPEN_URI : 0), vfs);
+    vnl_sqlite_leave(conn);
+    if (conn->db == NULL) {
+        free(conn);
+        return NULL;
+    }
+    sqlite3_extended_result_codes(conn->db, 1);
+    if (*rc == SQLITE_OK) {
+        vnl_sqlite_slice_install(conn);
+    }
+    return conn;
+}
+
+void
+vnl_sqlite_close(vnl_sqlite_conn *conn)
+{
+    if (conn == NULL) {
+        return;
+    }
+    vnl_sqlite_cache_clear(conn);
+    for (sqlite3_stmt *left = NULL; (left = sqlite3_next_stmt(conn->db, NULL)) != NULL;) {
+        sqlite3_finalize(left);
+    }
+    vnl_sqlite_pins_free(conn);
+    /* Closing never switches: the handlers go, and the VFS syncs in place. */
+    sqlite3_progress_handler(conn->db, 0, NULL, NULL);
+    sqlite3_busy_handler(conn->db, NULL, NULL);
+    vnl_sqlite_vfs_direct(1);
+    vnl_sqlite_enter(conn);
+    sqlite3_close_v2(conn->db);
+    vnl_sqlite_leave(conn);
+    vnl_sqlite_vfs_direct(-1);
+    free(conn);
+}
+
+void
+vnl_sqlite_abandon(vnl_sqlite_conn *conn)
+{
+    /* POSIX locks are not inherited, but closing the child's copy of a
+     * descriptor is harmless only as long as this process holds no lock of its
+     * own on that file; and a hot journal must not be rolled back from here.
+     * So the handle is left as it is: a leak of one descriptor per fork. */
+    if (conn != NULL && conn->memory) {
+        vnl_sqlite_close(conn);
+    }
+}
+
+void
+vnl_sqlite_enter(vnl_sqlite_conn *conn)
+{
+    conn->suspendable = (char)vnl_sqlite_host_calls.core->can_suspend();
+    conn->busy_since = 0;
+    if (!conn->suspendable) {
+        conn->signal_look = vnl_sqlite_now();
+        vnl_sqlite_vfs_direct(1);
+        conn->unlocked = vnl_sqlite_host_calls.unlock();
+    }
+}
+
+void
+vnl_sqlite_leave(vnl_sqlite_conn *conn)
+{
+    if (conn->unlocked != NULL) {
+        void *token = conn->unlocked;
+        conn->unlocked = NULL;
+        vnl_sqlite_host_calls.lock(token);
+        vnl_sqlite_vfs_direct(-1);
+    }
+}

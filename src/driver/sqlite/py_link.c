@@ -1,0 +1,395 @@
+/* The link: taking a physical connection and giving it back, exclusive use,
+ * transactions; and what the pool needs to know of this engine. */
+#include "py_sqlite.h"
+
+/* --- the driver */
+
+static void
+driver_close(void *conn)
+{
+    PyObject *pending = vnl_sqlite_take_error();
+
+    vnl_sqlite_free_trace(conn);
+    vnl_sqlite_close(conn);
+    vnl_sqlite_put_error(pending);
+}
+
+static int
+driver_check(void *arg)
+{
+    vnl_sqlite_conn *conn = arg;
+
+    return !(conn->pins & VNL_PIN_BROKEN) && sqlite3_get_autocommit(conn->db);
+}
+
+static void
+driver_abandon(void *conn)
+{
+    vnl_sqlite_abandon(conn);
+}
+
+/* Reads attribute `name` of the config as an int or a bool. */
+static int
+config_int(PyObject *config, const char *name, int *out)
+{
+    PyObject *value = PyObject_GetAttrString(config, name);
+    long number;
+
+    if (value == NULL) {
+        return -1;
+    }
+    number = PyLong_AsLong(value);
+    Py_DECREF(value);
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    *out = number > INT_MAX ? INT_MAX : number < INT_MIN ? INT_MIN : (int)number;
+    return 0;
+}
+
+static int
+config_timeout(PyObject *config, int64_t *out)
+{
+    PyObject *value = PyObject_GetAttrString(config, "timeout");
+    double seconds;
+
+    if (value == NULL) {
+        return -1;
+    }
+    seconds = PyFloat_AsDouble(value);
+    Py_DECREF(value);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    *out = seconds > 1e9 ? (int64_t)1e18 : seconds > 0 ? (int64_t)(seconds * 1e9) : 0;
+    return 0;
+}
+
+/* config.setup(link) on a connection that no pool knows of yet. */
+static int
+run_setup_wait(vnl_sqlite_state *state, PyObject *config, vnl_sqlite_conn *conn)
+{
+    PyObject *setup = PyObject_GetAttrString(config, "setup");
+    PyObject *result = NULL;
+    vnl_link *link = NULL;
+
+    if (setup == NULL) {
+        return -1;
+    }
+    if (setup == Py_None) {
+        Py_DECREF(setup);
+        return 0;
+    }
+    if ((link = vnl_link_new(state, config, NULL)) != NULL) {
+        link->conn = conn;
+        link->borrowed = 1;
+        result = PyObject_CallOneArg(setup, (PyObject *)link);
+        while (link->open != NULL) {
+            vnl_cursor_reset(link->open);
+        }
+        if (result != NULL && !sqlite3_get_autocommit(conn->db)) {
+            vnl_sqlite_fail(state, VNL_E_OPERATIONAL, "the set-up of a new connection left a transaction open");
+            Py_CLEAR(result);
+        }
+        link->conn = NULL;
+        link->closed = 1;
+    }
+    Py_XDECREF(link);
+    Py_DECREF(setup);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_DECREF(result);
+    /* What the set-up left is how a connection begins. */
+    conn->pins = 0;
+    conn->attached = 0;
+    vnl_sqlite_pins_free(conn);
+    return 0;
+}
+
+static void *
+driver_open_wait(PyObject *config)
+{
+    vnl_sqlite_state *state = vnl_sqlite_state_find();
+    vnl_sqlite_conn *conn = NULL;
+    PyObject *database = NULL, *path = NULL;
+    int uri = 0, cached = 0, rc = SQLITE_OK;
+    int64_t timeout = 0;
+
+    if (state == NULL || config_int(config, "uri", &uri) < 0 || config_timeout(config, &timeout) < 0 ||
+        config_int(config, "cached_statements", &cached) < 0 ||
+        (database = PyObject_GetAttrString(config, "database")) == NULL ||
+        !PyUnicode_FSConverter(database, &path)) {
+        goto done;
+    }
+    conn = vnl_sqlite_open_wait(PyBytes_AS_STRING(path), uri, timeout, cached, &rc);
+    if (conn == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (rc != SQLITE_OK) {
+        vnl_sqlite_raise(state, conn, rc);
+    }
+    if (PyErr_Occurred() || run_setup_wait(state, config, conn) < 0) {
+        driver_close(conn);
+        conn = NULL;
+    }
+done:
+    Py_XDECREF(database);
+    Py_XDECREF(path);
+    return conn;
+}
+
+const vnl_driver vnl_sqlite_driver = {
+    .abi = VNL_CORE_ABI,
+    .name = "sqlite",
+    .open_wait = driver_open_wait,
+    .close = driver_close,
+    .check = driver_check,
+    .abandon = driver_abandon,
+};
+
+/* --- exclusive use */
+
+static int
+acquire(vnl_link *link)
+{
+    unsigned long me = PyThread_get_thread_ident();
+
+    if (!PyThread_acquire_lock(link->lock, NOWAIT_LOCK)) {
+        if (link->owner == me) {
+            /* Called back from inside a statement of ours: as far as SQLite
+             * goes, but only where no other fiber can be meant. */
+            if (!link->by_fiber && !link->state->core->can_suspend()) {
+                link->depth++;
+                return 0;
+            }
+            vnl_sqlite_fail(link->state, VNL_E_INTERFACE,
+                            "This connection is in the middle of a statement of another operation.");
+            return -1;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        PyThread_acquire_lock(link->lock, WAIT_LOCK);
+        Py_END_ALLOW_THREADS
+    }
+    link->owner = me;
+    link->depth = 1;
+    link->by_fiber = link->state->core->can_suspend();
+    return 0;
+}
+
+static int
+take_wait(vnl_link *link)
+{
+    if (link->pool == NULL) {
+        link->conn = driver_open_wait(link->config);
+    }
+    else if ((link->slot = link->state->core->pool_take_wait(link->pool)) != NULL) {
+        link->conn = link->state->core->slot_conn(link->slot);
+    }
+    if (link->conn == NULL) {
+        return -1;
+    }
+    if (link->trace != Py_None) {
+        link->conn->pins |= VNL_PIN_USER;
+        return vnl_sqlite_set_trace(link->state, link->conn, link->trace);
+    }
+    return 0;
+}
+
+static void
+give_back(vnl_link *link, int reusable)
+{
+    vnl_sqlite_conn *conn = link->conn;
+    vnl_slot *slot = link->slot;
+    PyObject *pending = vnl_sqlite_take_error();
+
+    link->conn = NULL;
+    link->slot = NULL;
+    if (slot != NULL) {
+        link->state->core->pool_give(slot, reusable);
+    }
+    else if (conn != NULL && !link->borrowed) {
+        driver_close(conn);
+    }
+    vnl_sqlite_put_error(pending);
+}
+
+static void
+release_doomed(vnl_link *link)
+{
+    vnl_sqlite_vfs_direct(1);
+    while (link->doomed != NULL) {
+        vnl_sqlite_stmt *stmt = link->doomed;
+        link->doomed = stmt->doomed;
+        vnl_sqlite_stmt_done(link->conn, stmt);
+    }
+    vnl_sqlite_vfs_direct(-1);
+}
+
+int
+vnl_link_enter_wait(vnl_link *link, int take)
+{
+    if (link->closed) {
+        vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "Cannot operate on a closed database.");
+        return -1;
+    }
+    if (acquire(link) < 0) {
+        return -1;
+    }
+    if (link->closed) { /* while we waited for another thread */
+        vnl_link_leave(link);
+        vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "Cannot operate on a closed database.");
+        return -1;
+    }
+    if (take && link->conn == NULL && take_wait(link) < 0) {
+        vnl_link_leave(link);
+        return -1;
+    }
+    if (link->conn != NULL && link->depth == 1) {
+        link->conn->turn_start = vnl_sqlite_now();
+    }
+    return 0;
+}
+
+void
+vnl_link_leave(vnl_link *link)
+{
+    if (--link->depth > 0) {
+        return;
+    }
+    if (link->conn != NULL) {
+        if (link->doomed != NULL) {
+            release_doomed(link);
+        }
+        if (link->slot != NULL && link->open == NULL && sqlite3_get_autocommit(link->conn->db) &&
+            (link->by_fiber || link->state->core->can_suspend()) && !vnl_sqlite_pinned(link->conn)) {
+            give_back(link, 1);
+        }
+    }
+    link->owner = 0;
+    PyThread_release_lock(link->lock);
+}
+
+/* --- transactions */
+
+int
+vnl_link_in_transaction(const vnl_link *link)
+{
+    return link->begin != NULL || link->lost || (link->conn != NULL && !sqlite3_get_autocommit(link->conn->db));
+}
+
+static int
+run_wait(vnl_link *link, const char *sql)
+{
+    int rc = vnl_sqlite_run_wait(link->conn, sql);
+
+    if (rc != SQLITE_OK) {
+        vnl_sqlite_raise(link->state, link->conn, rc);
+        return -1;
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* sqlite3's isolation_level as a BEGIN. */
+static const char *
+begin_of(PyObject *level)
+{
+    if (PyUnicode_CompareWithASCIIString(level, "IMMEDIATE") == 0) {
+        return "BEGIN IMMEDIATE";
+    }
+    if (PyUnicode_CompareWithASCIIString(level, "EXCLUSIVE") == 0) {
+        return "BEGIN EXCLUSIVE";
+    }
+    return "BEGIN";
+}
+
+int
+vnl_link_begin_wait(vnl_link *link, const vnl_sqlite_stmt *stmt)
+{
+    const char *begin = link->begin;
+
+    if (begin == NULL) {
+        if (link->isolation_level == Py_None || !stmt->writes || !sqlite3_get_autocommit(link->conn->db)) {
+            return 0;
+        }
+        begin = begin_of(link->isolation_level);
+    }
+    if (run_wait(link, begin) < 0) {
+        return -1;
+    }
+    link->begin = NULL;
+    return 0;
+}
+
+int
+vnl_link_commit_wait(vnl_link *link)
+{
+    link->begin = NULL;
+    if (link->lost) {
+        link->lost = 0;
+        vnl_sqlite_fail(link->state, VNL_E_OPERATIONAL,
+                        "cannot commit: SQLite rolled this transaction back when a statement failed");
+        return -1;
+    }
+    if (link->conn == NULL || sqlite3_get_autocommit(link->conn->db)) {
+        return 0;
+    }
+    return run_wait(link, "COMMIT");
+}
+
+int
+vnl_link_rollback_wait(vnl_link *link)
+{
+    int rc;
+
+    link->begin = NULL;
+    link->lost = 0;
+    if (link->conn == NULL || sqlite3_get_autocommit(link->conn->db)) {
+        return 0;
+    }
+    rc = run_wait(link, "ROLLBACK");
+    if ((link->conn->pins & VNL_PIN_TEMP) != 0) {
+        vnl_sqlite_pin_after(link->conn, &(vnl_sqlite_stmt){.kind = VNL_KIND_ROLLBACK});
+    }
+    return rc;
+}
+
+int
+vnl_link_close_wait(vnl_link *link)
+{
+    int rc = 0;
+
+    if (link->closed) {
+        return 0;
+    }
+    if (vnl_link_enter_wait(link, 0) < 0) {
+        return -1;
+    }
+    if (link->depth > 1) {
+        vnl_link_leave(link);
+        vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "Cannot close a connection inside its own statement.");
+        return -1;
+    }
+    link->closed = 1;
+    while (link->open != NULL) {
+        vnl_cursor_reset(link->open);
+    }
+    if (link->conn != NULL) {
+        release_doomed(link);
+        rc = vnl_link_rollback_wait(link);
+        give_back(link, rc == 0 && sqlite3_get_autocommit(link->conn->db) && !vnl_sqlite_pinned(link->conn));
+    }
+    vnl_link_leave(link);
+    return rc;
+}
+
+void
+vnl_link_drop(vnl_link *link)
+{
+    link->closed = 1;
+    if (link->conn != NULL) {
+        release_doomed(link);
+        give_back(link, 0);
+    }
+}
