@@ -390,10 +390,11 @@ vnl_cursor_executemany_wait(vnl_cursor *self, PyObject *sql, PyObject *rows)
         goto out;
     }
     self->rowcount = 0;
-    for (; params != NULL; Py_SETREF(params, PyIter_Next(iterator))) {
+    while (params != NULL) {
         if (run_once_wait(self, params) < 0) {
             goto out;
         }
+        Py_SETREF(params, PyIter_Next(iterator));
     }
     rc = PyErr_Occurred() ? -1 : 0;
 out:

@@ -112,7 +112,7 @@ value_of(sqlite3_value *value)
 static PyObject *
 call_with(PyObject *callable, int argc, sqlite3_value **argv)
 {
-    PyObject *small[8];
+    PyObject *small[8] = {NULL};
     PyObject **args = small;
     PyObject *result = NULL;
     int n = 0;

@@ -24,7 +24,6 @@ typedef struct vnl_sqlite_state {
     PyObject *adapt, *adapters, *converters, *prepare_protocol;
     PyObject *bool_key, *bytes_key; /* (type, PrepareProtocol) */
     PyObject *django_converters;    /* name → Django's own converter, decoded in C */
-    PyObject *str_isolation_level;
     const vnl_core_api *core;
 } vnl_sqlite_state;
 
@@ -172,6 +171,6 @@ PyObject *vnl_cursor_execute_wait(vnl_cursor *cursor, PyObject *sql, PyObject *p
 PyObject *vnl_cursor_executemany_wait(vnl_cursor *cursor, PyObject *sql, PyObject *rows);
 
 /* --- py_connection_more.c: what is set on a live connection, backup */
-extern const PyMethodDef vnl_connection_more[];
+extern PyMethodDef vnl_connection_more[];
 
 #endif
