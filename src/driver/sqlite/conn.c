@@ -33,7 +33,8 @@ uri_has(const char *uri, const char *key, const char *value)
         char c = *p;
         if (c == '&' || c == '#' || c == '\0') {
             word[n] = '\0';
-            if (strncmp(word, key, key_len) == 0 && word[key_len] == '=' && strcmp(word + key_len + 1, value) == 0) {
+            if (strncmp(word, key, key_len) == 0 && word[key_len] == '=' &&
+                strcmp(word + key_len + 1, value) == 0) {
                 return 1;
             }
             if (c != '&') {
@@ -65,8 +66,9 @@ vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_
         return NULL;
     }
     conn->no_switch = (char)(is_uri && uri_has(name, "cache", "shared"));
-    conn->memory = (char)(name[0] == '\0' || strcmp(name, ":memory:") == 0 ||
-                          (is_uri && (uri_has(name, "mode", "memory") || strncmp(name, "file::memory:", 13) == 0)));
+    conn->memory =
+        (char)(name[0] == '\0' || strcmp(name, ":memory:") == 0 ||
+               (is_uri && (uri_has(name, "mode", "memory") || strncmp(name, "file::memory:", 13) == 0)));
     conn->busy_timeout = busy_timeout;
     conn->cache_max = cache_max;
     /* A URI may name a VFS of its own; SQLite lets it win. */

@@ -22,12 +22,12 @@ vnl_sqlite_pragma_sets(const char *name, size_t len)
 {
     /* Those that only answer, act once, or are kept in the file. */
     static const char *const others[] = {
-        "application_id",   "auto_vacuum",      "collation_list",   "compile_options",   "data_version",
-        "database_list",    "encoding",         "foreign_key_check", "foreign_key_list", "freelist_count",
-        "function_list",    "incremental_vacuum", "index_info",     "index_list",        "index_xinfo",
-        "integrity_check",  "journal_mode",     "module_list",      "optimize",          "page_count",
-        "page_size",        "pragma_list",      "quick_check",      "schema_version",    "shrink_memory",
-        "table_info",       "table_list",       "table_xinfo",      "user_version",      "wal_checkpoint",
+        "application_id",  "auto_vacuum",        "collation_list",    "compile_options",  "data_version",
+        "database_list",   "encoding",           "foreign_key_check", "foreign_key_list", "freelist_count",
+        "function_list",   "incremental_vacuum", "index_info",        "index_list",       "index_xinfo",
+        "integrity_check", "journal_mode",       "module_list",       "optimize",         "page_count",
+        "page_size",       "pragma_list",        "quick_check",       "schema_version",   "shrink_memory",
+        "table_info",      "table_list",         "table_xinfo",       "user_version",     "wal_checkpoint",
     };
 
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
@@ -110,7 +110,8 @@ has_temp(vnl_sqlite_conn *conn)
     sqlite3_stmt *raw = NULL;
     int found = 1;
 
-    if (sqlite3_prepare_v2(conn->db, "SELECT 1 FROM sqlite_temp_master LIMIT 1", -1, &raw, NULL) == SQLITE_OK) {
+    if (sqlite3_prepare_v2(conn->db, "SELECT 1 FROM sqlite_temp_master LIMIT 1", -1, &raw, NULL) ==
+        SQLITE_OK) {
         found = sqlite3_step(raw) != SQLITE_DONE;
     }
     sqlite3_finalize(raw);

@@ -109,7 +109,8 @@ bind_one(vnl_sqlite_state *state, sqlite3_stmt *raw, int at, PyObject *value, in
     if (PyBool_Check(value) && !has_adapter(state, state->bool_key)) {
         return sqlite3_bind_int(raw, at, value == Py_True);
     }
-    if (PyByteArray_CheckExact(value) || (PyBytes_CheckExact(value) && !has_adapter(state, state->bytes_key))) {
+    if (PyByteArray_CheckExact(value) ||
+        (PyBytes_CheckExact(value) && !has_adapter(state, state->bytes_key))) {
         return bind_buffer(raw, at, value);
     }
     if (PyErr_Occurred()) {
@@ -137,7 +138,8 @@ check(vnl_sqlite_state *state, vnl_sqlite_conn *conn, int rc)
 }
 
 static int
-bind_mapping(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, PyObject *params, int wanted)
+bind_mapping(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, PyObject *params,
+             int wanted)
 {
     for (int i = 1; i <= wanted; i++) {
         const char *name = sqlite3_bind_parameter_name(stmt->raw, i);
@@ -145,7 +147,8 @@ bind_mapping(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *st
         int rc;
         if (name == NULL) {
             vnl_sqlite_fail(state, VNL_E_PROGRAMMING,
-                            "Binding %d has no name, but you supplied a dictionary (which has only names).", i);
+                            "Binding %d has no name, but you supplied a dictionary (which has only names).",
+                            i);
             return -1;
         }
         value = PyMapping_GetItemString(params, name + 1);
@@ -153,7 +156,8 @@ bind_mapping(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *st
             /* With Django's %(name)s a missing one is a KeyError, as Python's % has it. */
             if (stmt->style == VNL_STYLE_RAW && PyErr_ExceptionMatches(PyExc_LookupError)) {
                 PyErr_Clear();
-                vnl_sqlite_fail(state, VNL_E_PROGRAMMING, "You did not supply a value for binding parameter %s.", name);
+                vnl_sqlite_fail(state, VNL_E_PROGRAMMING,
+                                "You did not supply a value for binding parameter %s.", name);
             }
             return -1;
         }
@@ -169,9 +173,10 @@ bind_mapping(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *st
 static int
 wrong_count(vnl_sqlite_state *state, int wanted, Py_ssize_t given)
 {
-    vnl_sqlite_fail(state, VNL_E_PROGRAMMING,
-                    "Incorrect number of bindings supplied. The current statement uses %d, and there are %zd supplied.",
-                    wanted, given);
+    vnl_sqlite_fail(
+        state, VNL_E_PROGRAMMING,
+        "Incorrect number of bindings supplied. The current statement uses %d, and there are %zd supplied.",
+        wanted, given);
     return -1;
 }
 

@@ -231,7 +231,8 @@ set_isolation_level(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         }
         Py_DECREF(upper);
     }
-    PyErr_SetString(PyExc_ValueError, "isolation_level must be '', 'DEFERRED', 'IMMEDIATE', 'EXCLUSIVE' or None");
+    PyErr_SetString(PyExc_ValueError,
+                    "isolation_level must be '', 'DEFERRED', 'IMMEDIATE', 'EXCLUSIVE' or None");
     return -1;
 }
 
@@ -319,7 +320,8 @@ connection_repr(PyObject *op)
 static PyMethodDef methods[] = {
     {"cursor", _PyCFunction_CAST(connection_cursor), METH_VARARGS | METH_KEYWORDS,
      "cursor(factory=None, *, format=False) -> Cursor\n\nformat: the SQL has Django's %s and %(name)s."},
-    {"execute", _PyCFunction_CAST(connection_execute), METH_FASTCALL, "execute(sql, params=None, /) -> Cursor"},
+    {"execute", _PyCFunction_CAST(connection_execute), METH_FASTCALL,
+     "execute(sql, params=None, /) -> Cursor"},
     {"executemany", _PyCFunction_CAST(connection_executemany), METH_FASTCALL,
      "executemany(sql, rows, /) -> Cursor"},
     {"commit", connection_commit, METH_NOARGS, "commit() -> None"},
@@ -349,8 +351,9 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_doc, "Connection(config, pool=None)\n\nA DB-API connection that borrows physical ones from a pool;\n"
-                "without a pool it opens one of its own."},
+    {Py_tp_doc,
+     "Connection(config, pool=None)\n\nA DB-API connection that borrows physical ones from a pool;\n"
+     "without a pool it opens one of its own."},
     {Py_tp_new, connection_new},
     {Py_tp_dealloc, connection_dealloc},
     {Py_tp_traverse, connection_traverse},

@@ -106,7 +106,8 @@ limit(vnl_link *self, int category, int value)
     if (self->conn != NULL) {
         old = sqlite3_limit(self->conn->db, category, value);
     }
-    else if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, NULL) == SQLITE_OK) {
+    else if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, NULL) ==
+             SQLITE_OK) {
         old = sqlite3_limit(db, category, -1);
     }
     sqlite3_close(db);
@@ -192,7 +193,8 @@ executescript(PyObject *op, PyObject *arg)
     int rc;
 
     if (!PyUnicode_Check(arg)) {
-        return PyErr_Format(PyExc_TypeError, "executescript() argument must be str, not %s", Py_TYPE(arg)->tp_name);
+        return PyErr_Format(PyExc_TypeError, "executescript() argument must be str, not %s",
+                            Py_TYPE(arg)->tp_name);
     }
     if ((text = PyUnicode_AsUTF8AndSize(arg, &len)) == NULL) {
         return NULL;

@@ -154,7 +154,8 @@ style_of(const vnl_cursor *self, PyObject *params)
     if (PyTuple_Check(params) || PyList_Check(params)) {
         return VNL_STYLE_FORMAT;
     }
-    return PyDict_Check(params) || PyObject_HasAttrString(params, "keys") ? VNL_STYLE_NAMED : VNL_STYLE_FORMAT;
+    return PyDict_Check(params) || PyObject_HasAttrString(params, "keys") ? VNL_STYLE_NAMED
+                                                                          : VNL_STYLE_FORMAT;
 }
 
 static vnl_sqlite_stmt *
@@ -175,7 +176,8 @@ prepare_wait(vnl_cursor *self, const char *sql, Py_ssize_t len, vnl_sqlite_style
         vnl_sqlite_fail(state, VNL_E_PROGRAMMING, "You can only execute one statement at a time.");
     }
     else if (rc == VNL_BAD_FORMAT) {
-        vnl_sqlite_fail(state, VNL_E_PROGRAMMING, "Placeholders must be %%(name)s, and a percent sign %%%%, in: %.200s", sql);
+        vnl_sqlite_fail(state, VNL_E_PROGRAMMING,
+                        "Placeholders must be %%(name)s, and a percent sign %%%%, in: %.200s", sql);
     }
     else if (rc == SQLITE_TOOBIG) {
         vnl_sqlite_fail(state, VNL_E_DATA, "query string is too large");

@@ -239,7 +239,8 @@ vnl_sqlite_create_function(vnl_sqlite_state *state, vnl_sqlite_conn *conn, const
         return -1;
     }
     /* On failure SQLite calls the destructor itself. */
-    rc = sqlite3_create_function_v2(conn->db, name, narg, SQLITE_UTF8 | flags, c, on_function, NULL, NULL, call_free);
+    rc = sqlite3_create_function_v2(conn->db, name, narg, SQLITE_UTF8 | flags, c, on_function, NULL, NULL,
+                                    call_free);
     return created(state, conn, rc, "function");
 }
 
@@ -263,7 +264,8 @@ instance_of(sqlite3_context *ctx, call *c)
 }
 
 static void
-call_method(sqlite3_context *ctx, call *c, const char *name, int argc, sqlite3_value **argv, const char *message)
+call_method(sqlite3_context *ctx, call *c, const char *name, int argc, sqlite3_value **argv,
+            const char *message)
 {
     PyObject **instance = instance_of(ctx, c);
     PyObject *method = NULL, *result = NULL;
@@ -356,9 +358,10 @@ vnl_sqlite_create_aggregate(vnl_sqlite_state *state, vnl_sqlite_conn *conn, cons
     if ((c = call_new(state, conn, cls)) == NULL) {
         return -1;
     }
-    rc = window ? sqlite3_create_window_function(conn->db, name, narg, SQLITE_UTF8, c, on_step, on_final, on_value,
-                                                 on_inverse, call_free)
-                : sqlite3_create_function_v2(conn->db, name, narg, SQLITE_UTF8, c, NULL, on_step, on_final, call_free);
+    rc = window ? sqlite3_create_window_function(conn->db, name, narg, SQLITE_UTF8, c, on_step, on_final,
+                                                 on_value, on_inverse, call_free)
+                : sqlite3_create_function_v2(conn->db, name, narg, SQLITE_UTF8, c, NULL, on_step, on_final,
+                                             call_free);
     return created(state, conn, rc, "aggregate");
 }
 
@@ -394,7 +397,8 @@ on_compare(void *arg, int a_len, const void *a, int b_len, const void *b)
 }
 
 int
-vnl_sqlite_create_collation(vnl_sqlite_state *state, vnl_sqlite_conn *conn, const char *name, PyObject *callable)
+vnl_sqlite_create_collation(vnl_sqlite_state *state, vnl_sqlite_conn *conn, const char *name,
+                            PyObject *callable)
 {
     call *c = NULL;
     int rc;

@@ -88,7 +88,8 @@ run_setup_wait(vnl_sqlite_state *state, PyObject *config, vnl_sqlite_conn *conn)
             vnl_cursor_reset(link->open);
         }
         if (result != NULL && !sqlite3_get_autocommit(conn->db)) {
-            vnl_sqlite_fail(state, VNL_E_OPERATIONAL, "the set-up of a new connection left a transaction open");
+            vnl_sqlite_fail(state, VNL_E_OPERATIONAL,
+                            "the set-up of a new connection left a transaction open");
             Py_CLEAR(result);
         }
         link->conn = NULL;
@@ -168,8 +169,7 @@ acquire(vnl_link *link)
                             "This connection is in the middle of a statement of another operation.");
             return -1;
         }
-        Py_BEGIN_ALLOW_THREADS
-        PyThread_acquire_lock(link->lock, WAIT_LOCK);
+        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(link->lock, WAIT_LOCK);
         Py_END_ALLOW_THREADS
     }
     link->owner = me;
@@ -276,7 +276,8 @@ vnl_link_leave(vnl_link *link)
 int
 vnl_link_in_transaction(const vnl_link *link)
 {
-    return link->begin != NULL || link->lost || (link->conn != NULL && !sqlite3_get_autocommit(link->conn->db));
+    return link->begin != NULL || link->lost ||
+           (link->conn != NULL && !sqlite3_get_autocommit(link->conn->db));
 }
 
 static int
@@ -368,7 +369,8 @@ vnl_link_close_wait(vnl_link *link)
     }
     if (link->depth > 1) {
         vnl_link_leave(link);
-        vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "Cannot close a connection inside its own statement.");
+        vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING,
+                        "Cannot close a connection inside its own statement.");
         return -1;
     }
     link->closed = 1;

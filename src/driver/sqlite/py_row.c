@@ -105,7 +105,8 @@ describe(vnl_sqlite_state *state, const char *name, int detect_types)
     if (PyErr_Occurred()) {
         return NULL;
     }
-    return Py_BuildValue("(s#OOOOOO)", name, (Py_ssize_t)len, Py_None, Py_None, Py_None, Py_None, Py_None, Py_None);
+    return Py_BuildValue("(s#OOOOOO)", name, (Py_ssize_t)len, Py_None, Py_None, Py_None, Py_None, Py_None,
+                         Py_None);
 }
 
 vnl_sqlite_columns *

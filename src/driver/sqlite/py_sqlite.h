@@ -57,9 +57,8 @@ struct vnl_cursor;
 /* What Django's wrapper holds as `connection`: it borrows a physical
  * connection from the pool for as long as it needs one. */
 typedef struct vnl_link {
-    PyObject_HEAD
-    vnl_sqlite_state *state; /* of the module, which the type keeps alive */
-    PyObject *pool;          /* NULL: opens a connection of its own */
+    PyObject_HEAD vnl_sqlite_state *state; /* of the module, which the type keeps alive */
+    PyObject *pool;                        /* NULL: opens a connection of its own */
     PyObject *config;
     PyObject *isolation_level; /* str or None, as sqlite3's */
     PyObject *trace;
@@ -81,8 +80,7 @@ typedef struct vnl_link {
 } vnl_link;
 
 typedef struct vnl_cursor {
-    PyObject_HEAD
-    vnl_link *link; /* strong */
+    PyObject_HEAD vnl_link *link;  /* strong */
     struct vnl_cursor *next, **at; /* in link->open */
     vnl_sqlite_stmt *stmt;         /* under way; a row is waiting */
     PyObject *bound;               /* keeps bound values alive */
@@ -92,7 +90,7 @@ typedef struct vnl_cursor {
     Py_ssize_t rowcount;
     Py_ssize_t arraysize;
     int closed;
-    int busy; /* in a call of its own */
+    int busy;   /* in a call of its own */
     int format; /* Django's %s and %(name)s */
 } vnl_cursor;
 
@@ -108,8 +106,8 @@ int vnl_sqlite_errors_init(vnl_sqlite_state *state);
 PyObject *vnl_sqlite_raise(vnl_sqlite_state *state, vnl_sqlite_conn *conn, int rc);
 PyObject *vnl_sqlite_fail(vnl_sqlite_state *state, vnl_sqlite_error_kind kind, const char *format, ...);
 /* The exception that is set, taken away; and put back. */
-PyObject *vnl_sqlite_take_error(void);        /* new or NULL */
-void vnl_sqlite_put_error(PyObject *error);   /* steals; NULL does nothing */
+PyObject *vnl_sqlite_take_error(void);      /* new or NULL */
+void vnl_sqlite_put_error(PyObject *error); /* steals; NULL does nothing */
 
 /* --- py_bind.c */
 /* Binds a sequence or mapping; *keep gets what must outlive the statement.

@@ -10,8 +10,8 @@
 #include "sqlite.h"
 
 #define STEPS_PER_LOOK 400
-#define TURN_NS 500000              /* longest stretch of one statement on the loop */
-#define SIGNAL_NS 50000000          /* how often blocking mode looks for Ctrl-C */
+#define TURN_NS 500000     /* longest stretch of one statement on the loop */
+#define SIGNAL_NS 50000000 /* how often blocking mode looks for Ctrl-C */
 #define BUSY_FIRST_NS 1000000
 #define BUSY_LONGEST_NS 25000000
 

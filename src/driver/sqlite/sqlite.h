@@ -59,19 +59,19 @@ typedef struct vnl_sqlite_stmt {
 /* What the driver needs of Python.  Set once, before the first open. */
 typedef struct vnl_sqlite_host {
     const vnl_core_api *core;
-    void *(*unlock)(void);      /* releases the GIL; the token for lock */
-    void (*lock)(void *token);  /* takes it again */
-    int (*error_pending)(void); /* an exception is set (GIL held) */
+    void *(*unlock)(void);       /* releases the GIL; the token for lock */
+    void (*lock)(void *token);   /* takes it again */
+    int (*error_pending)(void);  /* an exception is set (GIL held) */
     void (*forget)(void *extra); /* frees a statement's `extra` (GIL held) */
 } vnl_sqlite_host;
 
 extern vnl_sqlite_host vnl_sqlite_host_calls;
 
 /* Why a connection may not go back to the pool. */
-#define VNL_PIN_TEMP 1u    /* temporary tables, views, triggers */
-#define VNL_PIN_USER 2u    /* functions, limits, … set on the live link */
-#define VNL_PIN_PRAGMA 4u  /* a PRAGMA that cannot be compared with its start */
-#define VNL_PIN_BROKEN 8u  /* I/O error, corruption: not to be used again */
+#define VNL_PIN_TEMP 1u   /* temporary tables, views, triggers */
+#define VNL_PIN_USER 2u   /* functions, limits, … set on the live link */
+#define VNL_PIN_PRAGMA 4u /* a PRAGMA that cannot be compared with its start */
+#define VNL_PIN_BROKEN 8u /* I/O error, corruption: not to be used again */
 
 struct vnl_sqlite_pragma; /* a PRAGMA that was set, and its value before */
 
@@ -100,7 +100,8 @@ struct vnl_sqlite_conn {
 /* --- conn.c */
 /* NULL when memory ran out; else a connection whose `db` may still be in
  * error: *rc tells, and the message stands in `db` until close. */
-vnl_sqlite_conn *vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_max, int *rc);
+vnl_sqlite_conn *vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_max,
+                                      int *rc);
 void vnl_sqlite_close(vnl_sqlite_conn *conn);
 /* A forked child's copy: forgets a file's handle without touching its locks. */
 void vnl_sqlite_abandon(vnl_sqlite_conn *conn);
@@ -114,8 +115,8 @@ void vnl_sqlite_leave(vnl_sqlite_conn *conn);
  * is NULL.  VNL_MORE_SQL: something follows the first statement. */
 #define VNL_MORE_SQL (-1)
 #define VNL_BAD_FORMAT (-2)
-vnl_sqlite_stmt *vnl_sqlite_prepare_wait(vnl_sqlite_conn *conn, const char *sql, size_t len, vnl_sqlite_style style,
-                                         int *rc);
+vnl_sqlite_stmt *vnl_sqlite_prepare_wait(vnl_sqlite_conn *conn, const char *sql, size_t len,
+                                         vnl_sqlite_style style, int *rc);
 /* Resets it and gives it back to the cache. */
 void vnl_sqlite_stmt_done(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt);
 void vnl_sqlite_cache_clear(vnl_sqlite_conn *conn);

@@ -161,10 +161,10 @@ vnl_sqlite_classify(vnl_sqlite_stmt *stmt, const char *sql)
         const char *word;
         vnl_sqlite_kind kind;
     } words[] = {
-        {"INSERT", VNL_KIND_INSERT}, {"REPLACE", VNL_KIND_INSERT}, {"UPDATE", VNL_KIND_CHANGE},
-        {"DELETE", VNL_KIND_CHANGE}, {"COMMIT", VNL_KIND_COMMIT},  {"END", VNL_KIND_COMMIT},
-        {"ROLLBACK", VNL_KIND_ROLLBACK}, {"PRAGMA", VNL_KIND_PRAGMA}, {"ATTACH", VNL_KIND_ATTACH},
-        {"DETACH", VNL_KIND_DETACH}, {"DROP", VNL_KIND_DROP},
+        {"INSERT", VNL_KIND_INSERT},     {"REPLACE", VNL_KIND_INSERT}, {"UPDATE", VNL_KIND_CHANGE},
+        {"DELETE", VNL_KIND_CHANGE},     {"COMMIT", VNL_KIND_COMMIT},  {"END", VNL_KIND_COMMIT},
+        {"ROLLBACK", VNL_KIND_ROLLBACK}, {"PRAGMA", VNL_KIND_PRAGMA},  {"ATTACH", VNL_KIND_ATTACH},
+        {"DETACH", VNL_KIND_DETACH},     {"DROP", VNL_KIND_DROP},
     };
     const char *p = skip_blank(sql);
     size_t n = word_len(p);

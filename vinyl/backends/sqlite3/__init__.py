@@ -1,0 +1,1 @@
+"""The SQLite engine: ``ENGINE = "vinyl.backends.sqlite3"``."""

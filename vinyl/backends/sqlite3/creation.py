@@ -1,0 +1,29 @@
+"""Test databases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.sqlite3.creation import DatabaseCreation as DjangosDatabaseCreation
+
+from .memory import forget, memory_uri
+
+__all__ = ["DatabaseCreation"]
+
+
+class DatabaseCreation(DjangosDatabaseCreation):
+    """Django's, but a destroyed in-memory database is really gone."""
+
+    def _forget(self, name: Any) -> None:
+        if uri := memory_uri(name, self.connection.alias):
+            self.connection.close_for_good()
+            forget(uri)
+
+    def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
+        if not keepdb:
+            self._forget(self._get_test_db_name())
+        return super()._create_test_db(verbosity, autoclobber, keepdb)
+
+    def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
+        self._forget(test_database_name)
+        super()._destroy_test_db(test_database_name, verbosity)
