@@ -25,6 +25,8 @@ from django.db import connections
 from fix_postgres import waived
 from private_postgres import PrivatePostgres
 
+from vinyl.connections import refresh
+
 ENGINES = ("sqlite", "postgresql")
 BACKENDS = {"sqlite": "sqlite3", "postgresql": "postgresql"}
 DATABASE = "vinyl_tests"
@@ -61,12 +63,14 @@ def installed(databases: dict[str, dict[str, Any]]) -> Iterator[None]:
     connections.settings.clear()
     connections.settings.update(connections.configure_settings(databases))
     settings.DATABASES = connections.settings
+    refresh()
     try:
         yield
     finally:
         forget_connections()
         connections.settings.clear()
         connections.settings.update(before)
+        refresh()
 
 
 def forget_connections() -> None:

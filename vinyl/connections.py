@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from vinyl import _core
 from vinyl.aliases import vinyl_alias
 
-__all__ = ["install", "served_alias", "vinyl_aliases"]
+__all__ = ["install", "refresh", "served_alias", "vinyl_aliases"]
 
 _lock = threading.RLock()
 _aliases: dict[str, str] = {}
@@ -34,7 +34,8 @@ def served_alias(alias: str) -> str | None:
     return _aliases.get(alias)
 
 
-def _read_settings() -> None:
+def refresh() -> None:
+    """Read ``DATABASES`` anew: who serves which alias. For tests that change it."""
     served = {alias: vinyl_alias(alias) for alias in connections.settings}
     _aliases.clear()
     _aliases.update({alias: name for alias, name in served.items() if name is not None})
@@ -64,7 +65,7 @@ def install() -> None:
     with _lock:
         if isinstance(connections._connections, _core.SessionMap):
             return
-        _read_settings()
+        refresh()
         if isinstance(connections._connections, _core.SessionMap):
             return  # reading them loaded a vinyl backend
         create = connections.create_connection

@@ -1,6 +1,8 @@
 /* vinyl._core: fibers, operations, waiting, sessions and the pool. */
 #include "core/state.h"
 
+#include <time.h>
+
 #include "core_api.h"
 #include "fiber/bridge.h"
 #include "fiber/fiber.h"
@@ -92,22 +94,106 @@ static PyObject *
 core_stats(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     const vnl_counters *count = &vnl_core->count;
-    return Py_BuildValue("{sK sK sK sK sK sK sK}", "fibers_created", (unsigned long long)count->fibers_created,
-                         "fibers_live", (unsigned long long)count->fibers_live, "fibers_idle",
-                         (unsigned long long)count->fibers_idle, "operations",
-                         (unsigned long long)count->operations, "suspends", (unsigned long long)count->suspends,
-                         "statements", (unsigned long long)count->statements, "jobs",
-                         (unsigned long long)count->jobs);
+    return Py_BuildValue(
+        "{sK sK sK sK sK sK sK}", "fibers_created", (unsigned long long)count->fibers_created, "fibers_live",
+        (unsigned long long)count->fibers_live, "fibers_idle", (unsigned long long)count->fibers_idle,
+        "operations", (unsigned long long)count->operations, "suspends", (unsigned long long)count->suspends,
+        "statements", (unsigned long long)count->statements, "jobs", (unsigned long long)count->jobs);
 }
 
-PyDoc_STRVAR(run_doc, "run(fn, /, *args, **kwargs)\n--\n\n"
-                      "An Operation of synchronous code: awaited, its database I/O suspends the task.");
-PyDoc_STRVAR(await_doc, "await_(awaitable, /)\n--\n\n"
-                        "Waits for an awaitable from inside code that vinyl.run() runs, as part of the same task.\n"
-                        "RuntimeError anywhere else.");
-PyDoc_STRVAR(drive_doc, "drive(coroutine, /)\n--\n\n"
-                        "Runs a coroutine to its end with no event loop and returns its result; database waits block.\n"
-                        "NeedsEventLoop is raised in it where it awaits what only a loop can give.");
+/* --- the waits themselves, for the core's own tests -------------------------- */
+
+static PyObject *
+core_test_sleep(PyObject *module, PyObject *seconds)
+{
+    double value = PyFloat_AsDouble(seconds);
+    if (value == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (vnl_sleep_wait((int64_t)(value * 1e9)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+core_test_turn(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (vnl_turn_wait() < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+core_test_watch(PyObject *module, PyObject *args)
+{
+    int fd = -1, events = 0;
+    double seconds = -1;
+    if (!PyArg_ParseTuple(args, "ii|d", &fd, &events, &seconds)) {
+        return NULL;
+    }
+    vnl_watch *watch = vnl_watch_new(fd);
+    if (watch == NULL) {
+        return PyErr_NoMemory();
+    }
+    int64_t deadline = seconds < 0 ? VNL_FOREVER : vnl_now() + (int64_t)(seconds * 1e9);
+    int ready = vnl_watch_wait(watch, events, deadline);
+    vnl_watch_free(watch);
+    return ready < 0 ? NULL : PyLong_FromLong(ready);
+}
+
+/* Calls fn() behind a shield. */
+static PyObject *
+core_test_shield(PyObject *module, PyObject *fn)
+{
+    vnl_shield_enter();
+    PyObject *result = PyObject_CallNoArgs(fn);
+    if (vnl_shield_leave() < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static void
+job_sleep(void *arg)
+{
+    struct timespec ts = *(struct timespec *)arg;
+    nanosleep(&ts, NULL);
+}
+
+static PyObject *
+core_test_job(PyObject *module, PyObject *seconds)
+{
+    double value = PyFloat_AsDouble(seconds);
+    if (value == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    struct timespec *ts = PyMem_Malloc(sizeof(*ts));
+    if (ts == NULL) {
+        return PyErr_NoMemory();
+    }
+    ts->tv_sec = (time_t)value;
+    ts->tv_nsec = (long)((value - (double)ts->tv_sec) * 1e9);
+    int failed = vnl_job_wait(job_sleep, ts);
+    PyMem_Free(ts);
+    if (failed < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(run_doc,
+             "run(fn, /, *args, **kwargs)\n--\n\n"
+             "An Operation of synchronous code: awaited, its database I/O suspends the task.");
+PyDoc_STRVAR(await_doc,
+             "await_(awaitable, /)\n--\n\n"
+             "Waits for an awaitable from inside code that vinyl.run() runs, as part of the same task.\n"
+             "RuntimeError anywhere else.");
+PyDoc_STRVAR(drive_doc,
+             "drive(coroutine, /)\n--\n\n"
+             "Runs a coroutine to its end with no event loop and returns its result; database waits block.\n"
+             "NeedsEventLoop is raised in it where it awaits what only a loop can give.");
 
 static PyMethodDef core_methods[] = {
     {"run", (PyCFunction)(void *)core_run, METH_VARARGS | METH_KEYWORDS, run_doc},
@@ -115,7 +201,8 @@ static PyMethodDef core_methods[] = {
     {"drive", vnl_bridge_drive, METH_O, drive_doc},
     {"where", core_where, METH_NOARGS, "where()\n--\n\nPLAIN, LOOP, DRIVEN or FIBER."},
     {"written_in_coroutine", (PyCFunction)(void *)vnl_frame_in_coroutine, METH_FASTCALL,
-     "written_in_coroutine(depth=0, /)\n--\n\nWhether the frame depth levels above the caller of this function's\n"
+     "written_in_coroutine(depth=0, /)\n--\n\nWhether the frame depth levels above the caller of this "
+     "function's\n"
      "caller belongs to a coroutine; its lambdas and comprehensions count as part of it."},
     {"awaited_expression", (PyCFunction)(void *)vnl_frame_awaits, METH_FASTCALL,
      "awaited_expression(depth=0, /)\n--\n\nWhether that frame awaits the value it is computing right now."},
@@ -123,6 +210,12 @@ static PyMethodDef core_methods[] = {
      "current_scope()\n--\n\nThe Scope of the running task or fiber, or None in plain code."},
     {"pin_scope", core_pin_scope, METH_O,
      "pin_scope(scope, /)\n--\n\nMakes every task use this Scope (None: its own again). For tests."},
+    {"_sleep", core_test_sleep, METH_O, "The wait for a deadline, in seconds. For tests."},
+    {"_turn", core_test_turn, METH_NOARGS, "The wait for the loop's next turn. For tests."},
+    {"_watch", core_test_watch, METH_VARARGS,
+     "_watch(fd, events, seconds=-1): the wait for a descriptor. For tests."},
+    {"_shield", core_test_shield, METH_O, "Calls fn() behind a shield. For tests."},
+    {"_job", core_test_job, METH_O, "Sleeps on the helper thread, in seconds. For tests."},
     {"stats", core_stats, METH_NOARGS, "stats()\n--\n\nCounters since the start of the process, as a dict."},
     {NULL},
 };

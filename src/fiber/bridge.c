@@ -67,9 +67,10 @@ static void
 raise_needs_loop(PyObject *yielded)
 {
     if (yielded == Py_None) {
-        vnl_raise("NeedsEventLoop",
-                  "asyncio.sleep(0), or another bare yield to the event loop, was awaited where no event loop "
-                  "runs (blocking mode): leave it out, or serve this code under ASGI.");
+        vnl_raise(
+            "NeedsEventLoop",
+            "asyncio.sleep(0), or another bare yield to the event loop, was awaited where no event loop "
+            "runs (blocking mode): leave it out, or serve this code under ASGI.");
     }
     else {
         vnl_raise("NeedsEventLoop",
@@ -160,9 +161,10 @@ PyObject *
 vnl_bridge_await(PyObject *module, PyObject *awaitable)
 {
     if (vnl_where() != VNL_FIBER) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "vinyl.await_() is for code inside vinyl.run(): in a coroutine write 'await', in plain "
-                        "code use vinyl.drive().");
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "vinyl.await_() is for code inside vinyl.run(): in a coroutine write 'await', in plain "
+            "code use vinyl.drive().");
         return NULL;
     }
     PyObject *iterator = awaitable_iterator(awaitable);

@@ -5,14 +5,17 @@
 #include "reactor/reactor.h"
 #include "session/scope.h"
 
-typedef enum { CREATED, STARTED, FINISHED } operation_status;
+typedef enum {
+    CREATED,
+    STARTED,
+    FINISHED
+} operation_status;
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *fn, *args, *kwargs; /* owned until started */
-    PyObject *name;               /* owned: for messages, or NULL */
-    PyObject *scope;              /* owned: of the task that made it, or NULL */
-    vnl_fiber *fiber;             /* owned while started on a loop */
+    PyObject_HEAD PyObject *fn, *args, *kwargs; /* owned until started */
+    PyObject *name;                             /* owned: for messages, or NULL */
+    PyObject *scope;                            /* owned: of the task that made it, or NULL */
+    vnl_fiber *fiber;                           /* owned while started on a loop */
     PyObject *weakrefs;
     operation_status status;
     int executing;
@@ -49,7 +52,8 @@ operation_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     if (!PyCallable_Check(fn) || (fn_kwargs != Py_None && !PyDict_Check(fn_kwargs))) {
-        PyErr_SetString(PyExc_TypeError, "Operation(fn, args=(), kwargs=None): fn must be callable, kwargs a dict");
+        PyErr_SetString(PyExc_TypeError,
+                        "Operation(fn, args=(), kwargs=None): fn must be callable, kwargs a dict");
         return NULL;
     }
     PyObject *empty = fn_args == NULL ? PyTuple_New(0) : Py_NewRef(fn_args);
@@ -87,6 +91,7 @@ operation_finish(vnl_operation *self)
     if (self->fiber != NULL) {
         vnl_fiber *fiber = self->fiber;
         self->fiber = NULL;
+        fiber->operation = NULL;
         vnl_fiber_give(fiber);
     }
 }
@@ -220,6 +225,7 @@ operation_start(vnl_operation *self, PyObject **result)
         operation_finish(self);
         return PYGEN_ERROR;
     }
+    self->fiber->operation = (PyObject *)self;
     return operation_resume(self, NULL, NULL, result);
 }
 
@@ -349,6 +355,17 @@ operation_end_fiber(vnl_operation *self)
         return -1;
     }
     return 0;
+}
+
+void
+vnl_operation_end(PyObject *op)
+{
+    vnl_operation *self = (vnl_operation *)op;
+    Py_INCREF(op);
+    if (self->status == STARTED && !self->executing && operation_end_fiber(self) < 0) {
+        PyErr_WriteUnraisable(op);
+    }
+    Py_DECREF(op);
 }
 
 static PyObject *
@@ -488,7 +505,8 @@ operation_repr(PyObject *op)
     if (name == NULL) {
         return NULL;
     }
-    PyObject *text = PyUnicode_FromFormat("<vinyl operation %U, %s>", name, words[((vnl_operation *)op)->status]);
+    PyObject *text =
+        PyUnicode_FromFormat("<vinyl operation %U, %s>", name, words[((vnl_operation *)op)->status]);
     Py_DECREF(name);
     return text;
 }
@@ -577,10 +595,11 @@ static PyMemberDef operation_members[] = {
 };
 
 static PyType_Slot operation_slots[] = {
-    {Py_tp_doc, "Operation(fn, args=(), kwargs=None)\n--\n\n"
-                "An awaitable that runs fn(*args, **kwargs), plain synchronous Django code, so that its\n"
-                "database I/O suspends the awaiting task. It can be awaited once, and belongs to the task\n"
-                "that made it. asyncio takes it as a coroutine. Any use but awaiting raises NotFetched."},
+    {Py_tp_doc,
+     "Operation(fn, args=(), kwargs=None)\n--\n\n"
+     "An awaitable that runs fn(*args, **kwargs), plain synchronous Django code, so that its\n"
+     "database I/O suspends the awaiting task. It can be awaited once, and belongs to the task\n"
+     "that made it. asyncio takes it as a coroutine. Any use but awaiting raises NotFetched."},
     {Py_tp_new, operation_tp_new},
     {Py_tp_traverse, operation_traverse},
     {Py_tp_clear, operation_clear},

@@ -108,10 +108,9 @@ blocking_poll_wait(int fd, int events, int64_t deadline)
         int64_t left = deadline == VNL_FOREVER ? SIGNAL_CHECK_NS : deadline - vnl_now();
         left = left < 0 ? 0 : left > SIGNAL_CHECK_NS ? SIGNAL_CHECK_NS : left;
         int n = 0;
-        Py_BEGIN_ALLOW_THREADS
-        n = poll(&pfd, fd >= 0 ? 1 : 0, (int)((left + 999999) / 1000000));
-        Py_END_ALLOW_THREADS
-        if (n > 0) {
+        Py_BEGIN_ALLOW_THREADS n = poll(&pfd, fd >= 0 ? 1 : 0, (int)((left + 999999) / 1000000));
+        Py_END_ALLOW_THREADS if (n > 0)
+        {
             int ready = (pfd.revents & POLLIN ? VNL_READ : 0) | (pfd.revents & POLLOUT ? VNL_WRITE : 0);
             return pfd.revents & ~(POLLIN | POLLOUT) ? events : ready;
         }
@@ -260,8 +259,7 @@ lane_wait(int lane, void (*fn)(void *), void *arg, void (*release)(void *), int6
         done = fiber_job_wait(vnl_here.fiber, job, deadline);
     }
     else {
-        Py_BEGIN_ALLOW_THREADS
-        done = vnl_job_join(job, deadline);
+        Py_BEGIN_ALLOW_THREADS done = vnl_job_join(job, deadline);
         Py_END_ALLOW_THREADS
     }
     vnl_job_free(job);
@@ -275,10 +273,8 @@ vnl_job_wait(void (*fn)(void *), void *arg)
         return PyErr_Occurred() ? -1 : 0;
     }
     /* Blocking mode, or no thread to be had: here, slower but the same. */
-    Py_BEGIN_ALLOW_THREADS
-    fn(arg);
-    Py_END_ALLOW_THREADS
-    return check_signals();
+    Py_BEGIN_ALLOW_THREADS fn(arg);
+    Py_END_ALLOW_THREADS return check_signals();
 }
 
 int
@@ -354,14 +350,13 @@ thread_event_wait(vnl_event *event, int64_t deadline)
         }
         int64_t until = deadline - now > SIGNAL_CHECK_NS ? now + SIGNAL_CHECK_NS : deadline;
         struct timespec ts = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
-        Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&event->lock);
+        Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&event->lock);
         if (!event->set) {
             pthread_cond_timedwait(&event->changed, &event->lock, &ts);
         }
         pthread_mutex_unlock(&event->lock);
-        Py_END_ALLOW_THREADS
-        if (check_signals() < 0) {
+        Py_END_ALLOW_THREADS if (check_signals() < 0)
+        {
             return -1;
         }
     }

@@ -10,8 +10,7 @@
 #include "reactor/reactor.h"
 
 typedef struct {
-    PyObject_HEAD
-    const vnl_driver *driver;
+    PyObject_HEAD const vnl_driver *driver;
     PyObject *capsule; /* owned: keeps the driver */
     PyObject *config;  /* owned: what the driver opens connections with */
     PyObject *name;    /* owned: the alias, for messages */
@@ -26,7 +25,8 @@ static int
 seconds_option(double seconds, const char *key, int64_t *out)
 {
     if (isnan(seconds) || seconds < 0) {
-        vnl_raise_django("ImproperlyConfigured", "OPTIONS['pool']['%s'] must be a number of seconds >= 0.", key);
+        vnl_raise_django("ImproperlyConfigured", "OPTIONS['pool']['%s'] must be a number of seconds >= 0.",
+                         key);
         return -1;
     }
     *out = seconds > 9e9 ? VNL_FOREVER / 4 : (int64_t)(seconds * 1e9);
@@ -44,10 +44,11 @@ pool_limits(vnl_pool *self, double timeout, double max_lifetime, double max_idle
     }
     if (limits->min_size < 0 || limits->max_size < 1 || limits->max_size < limits->min_size ||
         limits->max_waiting < 0) {
-        vnl_raise_django("ImproperlyConfigured",
-                         "OPTIONS['pool']: 0 <= min_size <= max_size, 1 <= max_size and 0 <= max_waiting must hold "
-                         "(min_size=%d, max_size=%d, max_waiting=%d).",
-                         limits->min_size, limits->max_size, limits->max_waiting);
+        vnl_raise_django(
+            "ImproperlyConfigured",
+            "OPTIONS['pool']: 0 <= min_size <= max_size, 1 <= max_size and 0 <= max_waiting must hold "
+            "(min_size=%d, max_size=%d, max_waiting=%d).",
+            limits->min_size, limits->max_size, limits->max_waiting);
         return -1;
     }
     return 0;
@@ -56,9 +57,9 @@ pool_limits(vnl_pool *self, double timeout, double max_lifetime, double max_idle
 static int
 pool_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"driver",   "config",      "name",         "threads",  "min_size",          "max_size",
-                            "timeout",  "max_waiting", "max_lifetime", "max_idle", "reconnect_timeout", "num_workers",
-                            NULL};
+    static char *names[] = {
+        "driver",      "config",       "name",     "threads",           "min_size",    "max_size", "timeout",
+        "max_waiting", "max_lifetime", "max_idle", "reconnect_timeout", "num_workers", NULL};
     vnl_pool *self = (vnl_pool *)op;
     PyObject *capsule = NULL, *config = NULL, *name = NULL;
     double timeout = 30, max_lifetime = 3600, max_idle = 600, reconnect_timeout = 300;
@@ -228,11 +229,12 @@ open_slot_wait(vnl_pool *self, vnl_shard *shard)
 static void
 raise_timeout(vnl_pool *self, vnl_shard *shard)
 {
-    vnl_raise("PoolTimeout",
-              "No connection of database '%U' became free within %d.%d s: all %d (OPTIONS['pool']['max_size']) are "
-              "in use and %d others wait.",
-              self->name, (int)(self->limits.timeout / 1000000000),
-              (int)(self->limits.timeout / 100000000 % 10), self->limits.max_size, shard->waiting);
+    vnl_raise(
+        "PoolTimeout",
+        "No connection of database '%U' became free within %d.%d s: all %d (OPTIONS['pool']['max_size']) are "
+        "in use and %d others wait.",
+        self->name, (int)(self->limits.timeout / 1000000000), (int)(self->limits.timeout / 100000000 % 10),
+        self->limits.max_size, shard->waiting);
 }
 
 /* Queues until a slot is handed over or room to open one. */
@@ -242,8 +244,9 @@ queue_wait(vnl_pool *self, vnl_shard *shard)
     vnl_slot *slot = NULL;
     if (self->limits.max_waiting > 0 && shard->waiting >= self->limits.max_waiting) {
         shard->count.errors++;
-        vnl_raise("PoolTimeout", "%d operations wait for a connection of database '%U' already "
-                                 "(OPTIONS['pool']['max_waiting']).",
+        vnl_raise("PoolTimeout",
+                  "%d operations wait for a connection of database '%U' already "
+                  "(OPTIONS['pool']['max_waiting']).",
                   shard->waiting, self->name);
         return NULL;
     }
@@ -394,11 +397,12 @@ pool_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
         "{si si si si si sL sK sK sL sK sK sK sL sK sK}", "pool_min", self->limits.min_size, "pool_max",
         self->limits.max_size, "pool_size", size, "pool_available", available, "requests_waiting", waiting,
         "usage_ms", (long long)(sum.usage_ns / 1000000), "requests_num", (unsigned long long)sum.requests,
-        "requests_queued", (unsigned long long)sum.queued, "requests_wait_ms", (long long)(sum.wait_ns / 1000000),
-        "requests_errors", (unsigned long long)sum.errors, "returns_bad", (unsigned long long)sum.returns_bad,
-        "connections_num", (unsigned long long)sum.connections, "connections_ms",
-        (long long)(sum.connect_ns / 1000000), "connections_errors", (unsigned long long)sum.connections_errors,
-        "connections_lost", (unsigned long long)sum.connections_lost);
+        "requests_queued", (unsigned long long)sum.queued, "requests_wait_ms",
+        (long long)(sum.wait_ns / 1000000), "requests_errors", (unsigned long long)sum.errors, "returns_bad",
+        (unsigned long long)sum.returns_bad, "connections_num", (unsigned long long)sum.connections,
+        "connections_ms", (long long)(sum.connect_ns / 1000000), "connections_errors",
+        (unsigned long long)sum.connections_errors, "connections_lost",
+        (unsigned long long)sum.connections_lost);
 }
 
 static PyObject *
@@ -465,7 +469,8 @@ pool_dealloc(PyObject *op)
 }
 
 static PyMethodDef pool_methods[] = {
-    {"stats", pool_stats, METH_NOARGS, "A dict with the keys of psycopg_pool's get_stats(); times in milliseconds."},
+    {"stats", pool_stats, METH_NOARGS,
+     "A dict with the keys of psycopg_pool's get_stats(); times in milliseconds."},
     {"close", pool_close, METH_NOARGS,
      "Closes idle connections now and the others when they come back. The pool opens new ones when asked."},
     {NULL},

@@ -19,19 +19,19 @@ typedef struct {
 } vnl_pool_counts;
 
 typedef struct vnl_shard {
-    vnl_node link;        /* in its pool's shards */
-    void *owner;          /* the reactor, or NULL for threads */
+    vnl_node link; /* in its pool's shards */
+    void *owner;   /* the reactor, or NULL for threads */
     const vnl_driver *driver;
-    vnl_node idle;        /* vnl_slot.link, the freshest first */
-    vnl_node used;        /* vnl_slot.link */
-    vnl_node queue;       /* vnl_request.link, first come first served */
-    int waiting;          /* length of queue */
-    int available;        /* length of idle */
-    int size;             /* idle + used + being opened */
+    vnl_node idle;  /* vnl_slot.link, the freshest first */
+    vnl_node used;  /* vnl_slot.link */
+    vnl_node queue; /* vnl_request.link, first come first served */
+    int waiting;    /* length of queue */
+    int available;  /* length of idle */
+    int size;       /* idle + used + being opened */
     int opening;
-    unsigned generation;  /* of forks */
-    unsigned epoch;       /* slots of earlier epochs are closed when given */
-    int closed;           /* its loop is gone */
+    unsigned generation; /* of forks */
+    unsigned epoch;      /* slots of earlier epochs are closed when given */
+    int closed;          /* its loop is gone */
     vnl_pool_counts count;
 } vnl_shard;
 

@@ -201,8 +201,7 @@ vnl_poller_arm(vnl_poller *poller, vnl_wake *wake, vnl_watch *watch, int events,
     if (deadline != VNL_FOREVER) {
         /* Deadlines mostly come in rising order: look from the end. */
         vnl_node *at = &poller->timers;
-        while (at->prev != &poller->timers &&
-               VNL_CONTAINER(at->prev, vnl_wake, timer)->deadline > deadline) {
+        while (at->prev != &poller->timers && VNL_CONTAINER(at->prev, vnl_wake, timer)->deadline > deadline) {
             at = at->prev;
         }
         vnl_list_insert(at, &wake->timer);

@@ -10,7 +10,11 @@
 typedef struct vnl_job vnl_job;
 typedef struct vnl_mailbox vnl_mailbox;
 
-enum { VNL_LANE_FILES = 0, VNL_LANE_SERVERS = 1, VNL_LANES = 2 };
+enum {
+    VNL_LANE_FILES = 0,
+    VNL_LANE_SERVERS = 1,
+    VNL_LANES = 2
+};
 
 /* NULL when memory is out.  `release(arg)` (may be NULL) is called on the
  * helper thread when fn has ended. */

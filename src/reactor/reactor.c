@@ -4,6 +4,7 @@
 
 #include "core/state.h"
 #include "fiber/fiber.h"
+#include "fiber/operation.h"
 #include "fiber/waiter.h"
 #include "reactor/jobs.h"
 
@@ -160,11 +161,22 @@ reactor_end(vnl_reactor *self)
     if (last_reactor == self) {
         last_reactor = NULL;
     }
+}
+
+/* Fibers that nobody will resume: a cycle through their stacks, which the
+ * collector cannot see, would keep them and their transactions for good. */
+static void
+end_fibers(vnl_reactor *self)
+{
     vnl_node *node = NULL;
-    /* Fibers that nobody will resume: their waits block from now on.  Their
-     * operations close them when they are dropped. */
-    for (node = self->fibers.next; node != &self->fibers; node = node->next) {
-        VNL_CONTAINER(node, vnl_fiber, link)->dying = 1;
+    while ((node = vnl_list_first(&self->fibers)) != NULL) {
+        vnl_fiber *fiber = VNL_CONTAINER(node, vnl_fiber, link);
+        if (fiber->operation != NULL) {
+            vnl_operation_end(fiber->operation);
+        }
+        if (vnl_list_first(&self->fibers) == node) {
+            vnl_list_remove(node); /* it would not end */
+        }
     }
 }
 
@@ -175,6 +187,7 @@ reactor_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     vnl_reactor *self = (vnl_reactor *)op;
     if (!self->closed) {
         reactor_end(self);
+        end_fibers(self);
         vnl_fiber_drop_idle();
         return reactor_drain(op, NULL);
     }
@@ -234,7 +247,8 @@ reactor_dealloc(PyObject *op)
 }
 
 static PyMethodDef reactor_methods[] = {
-    {"process", reactor_process, METH_NOARGS, "Wakes the tasks whose waits are over (the loop's reader callback)."},
+    {"process", reactor_process, METH_NOARGS,
+     "Wakes the tasks whose waits are over (the loop's reader callback)."},
     {"fileno", reactor_fileno, METH_NOARGS, "The descriptor to watch for reading."},
     {"on_close", reactor_on_close, METH_O, "Registers a callable for the end of the loop."},
     {"drain", reactor_drain, METH_NOARGS, "Calls, once, what was registered with on_close()."},

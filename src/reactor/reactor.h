@@ -11,13 +11,12 @@
 #include "reactor/poller.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *loop;  /* owned */
-    PyObject *guard; /* owned: what notices the loop's end */
+    PyObject_HEAD PyObject *loop; /* owned */
+    PyObject *guard;              /* owned: what notices the loop's end */
     PyObject *weakrefs;
     PyObject *on_close; /* owned list: callables that the end of the loop calls */
     vnl_poller *poller;
-    vnl_node fibers; /* live ones, through vnl_fiber.link */
+    vnl_node fibers;     /* live ones, through vnl_fiber.link */
     unsigned generation; /* of forks, when it was made */
     int closed;
 } vnl_reactor;

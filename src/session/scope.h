@@ -9,9 +9,8 @@
 #include "fiber/fiber.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *sessions; /* owned dict: alias -> DatabaseWrapper */
-    PyObject *parent;   /* owned: the scope whose overflow this is, or NULL */
+    PyObject_HEAD PyObject *sessions; /* owned dict: alias -> DatabaseWrapper */
+    PyObject *parent;                 /* owned: the scope whose overflow this is, or NULL */
     PyObject *dict;
     PyObject *weakrefs;
     vnl_fiber *holder; /* borrowed: whose turn it is, or NULL */

@@ -5,10 +5,9 @@
 #include "session/scope.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *base;    /* owned: Django's own store, by thread */
-    PyObject *aliases; /* owned dict: alias -> alias of the session that serves it */
-    PyObject *opened;  /* owned callable(scope, alias, session), or None */
+    PyObject_HEAD PyObject *base; /* owned: Django's own store, by thread */
+    PyObject *aliases;            /* owned dict: alias -> alias of the session that serves it */
+    PyObject *opened;             /* owned callable(scope, alias, session), or None */
 } vnl_session_map;
 
 static int
@@ -143,10 +142,11 @@ static PyMemberDef session_map_members[] = {
 };
 
 static PyType_Slot session_map_slots[] = {
-    {Py_tp_doc, "SessionMap(base, aliases, opened=None)\n--\n\n"
-                "Attribute access by alias, as django.db.connections wants it. aliases maps each alias that\n"
-                "a task's scope serves to the alias of the session there; opened(scope, alias, session) is\n"
-                "called when a session is put into a scope. Everything else goes to base."},
+    {Py_tp_doc,
+     "SessionMap(base, aliases, opened=None)\n--\n\n"
+     "Attribute access by alias, as django.db.connections wants it. aliases maps each alias that\n"
+     "a task's scope serves to the alias of the session there; opened(scope, alias, session) is\n"
+     "called when a session is put into a scope. Everything else goes to base."},
     {Py_tp_init, session_map_init},
     {Py_tp_traverse, session_map_traverse},
     {Py_tp_clear, session_map_clear},
