@@ -1,0 +1,184 @@
+/* The PostgreSQL driver proper: libpq, Python-free.
+ *
+ * conn.c   connect, close, look at an idle connection, notices
+ * exec.c   send a statement (and what travels with it), read its results
+ * stmt.c   which statements a connection has prepared
+ * cancel.c cancel on the server, drain
+ * sql.c    Django's placeholders -> what may be bound, what must be a literal
+ *
+ * Functions ending in `_wait` may switch the fiber; VNL_PG_INTERRUPTED means
+ * that a Python exception is set (the wait was ended from outside).
+ */
+#ifndef VNL_PG_H
+#define VNL_PG_H
+
+#include <libpq-fe.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core_api.h"
+
+/* The core's table; set once when the module is imported. */
+extern const vnl_core_api *vnl_pg_core;
+
+typedef enum {
+    VNL_PG_OK,
+    VNL_PG_SERVER,      /* the server refused: the result holds its error */
+    VNL_PG_LOST,        /* the connection is gone; a result may say why */
+    VNL_PG_TIMEOUT,     /* the deadline passed; the statement may still run */
+    VNL_PG_INTERRUPTED, /* a Python exception is set; the statement may still run */
+    VNL_PG_NOMEM,
+    VNL_PG_COPY, /* a COPY was asked for where none can be served; ended */
+} vnl_pg_status;
+
+/* --- stmt.c ------------------------------------------------------------- */
+
+typedef struct vnl_pg_stmt {
+    uint64_t hash;
+    char *sql;
+    size_t len;
+    Oid *oids;
+    int noids;
+    unsigned uses;
+    int prepared;
+    int binary; /* every result column has a binary decoder (-1: not known yet) */
+    uint64_t tick;
+    char name[40];
+} vnl_pg_stmt;
+
+typedef struct vnl_pg_stmts {
+    vnl_pg_stmt **list;
+    int count;
+    int size; /* how many are kept; 0: none */
+    uint64_t tick;
+    uint64_t serial;
+} vnl_pg_stmts;
+
+void vnl_pg_stmts_init(vnl_pg_stmts *stmts, int size);
+void vnl_pg_stmts_free(vnl_pg_stmts *stmts);
+/* Forgets that anything is prepared (after DEALLOCATE ALL or behind a pooler). */
+void vnl_pg_stmts_forget(vnl_pg_stmts *stmts);
+/* Finds or adds; counts the use.  NULL when nothing is kept, the text is too
+ * long to keep, or out of memory.  `evicted` (40 bytes) gets the name of a prepared
+ * statement that had to make room, or "". Valid until the next call. */
+vnl_pg_stmt *vnl_pg_stmts_use(vnl_pg_stmts *stmts, const char *sql, size_t len, const Oid *oids, int noids,
+                              char *evicted);
+/* Gives the statement a name that no other client of the server uses. */
+void vnl_pg_stmt_name(vnl_pg_stmts *stmts, vnl_pg_stmt *stmt);
+
+/* --- conn.c ------------------------------------------------------------- */
+
+typedef struct vnl_pg_notice {
+    struct vnl_pg_notice *next;
+    char *severity, *sqlstate, *message, *detail, *hint;
+} vnl_pg_notice;
+
+typedef struct vnl_pg_later {
+    struct vnl_pg_later *next;
+    char sql[];
+} vnl_pg_later;
+
+typedef struct vnl_pg_conn {
+    PGconn *pg;
+    vnl_watch *watch;
+    vnl_pg_stmts stmts;
+    vnl_pg_later *later; /* to run before the next statement; errors ignored */
+    vnl_pg_notice *notices, **notices_tail;
+    int nnotices;
+    int inflight; /* a statement was sent and its results are not all read */
+    int no_prepare;
+} vnl_pg_conn;
+
+#define VNL_PG_MAX_NOTICES 100
+
+/* Connects.  `keywords` and `values` as for PQconnectStartParams.  On failure
+ * *conn is NULL and *message malloc-ed (or NULL out of memory). */
+vnl_pg_status vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int64_t deadline,
+                                  vnl_pg_conn **conn, char **message);
+void vnl_pg_close(vnl_pg_conn *conn);
+void vnl_pg_abandon(vnl_pg_conn *conn);
+int vnl_pg_check(vnl_pg_conn *conn);
+/* Queues a statement that is sent ahead of the next one.  -1 out of memory. */
+int vnl_pg_later_add(vnl_pg_conn *conn, const char *sql);
+void vnl_pg_later_clear(vnl_pg_conn *conn);
+vnl_pg_notice *vnl_pg_notices_take(vnl_pg_conn *conn);
+void vnl_pg_notices_free(vnl_pg_notice *notices);
+
+/* --- exec.c ------------------------------------------------------------- */
+
+typedef struct vnl_pg_query {
+    const char *sql; /* NUL-terminated; NULL: only `begin` is run */
+    int nparams;
+    const Oid *oids;
+    const char *const *values;
+    const int *lengths;
+    const int *formats;
+    int simple;          /* simple protocol: several statements or COPY; no parameters */
+    int binary;          /* result format */
+    const char *begin;   /* sent ahead, or NULL */
+    const char *name;    /* prepared statement to use, or NULL */
+    int prepare;         /* prepare it as `name` first */
+    const char *portal;  /* describe this portal after the statement: the result is its description */
+} vnl_pg_query;
+
+typedef struct vnl_pg_answer {
+    PGresult *result; /* the statement's first result, or the error; owned */
+    int begun;        /* BEGIN was done */
+    int prepared;     /* the statement was prepared */
+} vnl_pg_answer;
+
+vnl_pg_status vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline,
+                              vnl_pg_answer *answer);
+/* Reads what is left of an interrupted statement and throws it away. */
+vnl_pg_status vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline);
+
+/* --- cancel.c ----------------------------------------------------------- */
+
+/* Asks the server to cancel what runs on `conn` and drains, all before the
+ * deadline.  To be called shielded, with no exception set.  VNL_PG_OK when the
+ * connection is usable again. */
+vnl_pg_status vnl_pg_cancel_wait(vnl_pg_conn *conn, int64_t deadline);
+/* Only asks; 0 when it could not be done by the deadline. */
+int vnl_pg_cancel_request_wait(vnl_pg_conn *conn, int64_t deadline);
+
+/* --- sql.c -------------------------------------------------------------- */
+
+/* How a placeholder may be bound so that the statement means exactly what it
+ * means with a literal in its place. */
+typedef enum {
+    VNL_HOLE_LITERAL, /* only as a literal */
+    VNL_HOLE_TYPED,   /* as a parameter when the value has a type of its own */
+    VNL_HOLE_ANY,     /* as a parameter, untyped text too */
+} vnl_hole_kind;
+
+typedef struct vnl_hole {
+    uint32_t at;    /* offset in `text` where the value goes */
+    uint32_t name;  /* offset of the name in `names` */
+    uint32_t namelen;
+    uint8_t kind;
+} vnl_hole;
+
+#define VNL_SQL_DML 1        /* SELECT, INSERT, UPDATE, DELETE, WITH, VALUES, MERGE */
+#define VNL_SQL_MULTI 2      /* several statements */
+#define VNL_SQL_COPY 4       /* COPY */
+#define VNL_SQL_PINS 8       /* leaves state behind in the server's session */
+#define VNL_SQL_DDL 16       /* may change what prepared statements return */
+#define VNL_SQL_SHARE 32     /* GROUP BY or DISTINCT: equal parameters share a number */
+#define VNL_SQL_DEALLOC 64   /* DEALLOCATE, DISCARD */
+#define VNL_SQL_NAMED 128    /* %(name)s */
+
+typedef struct vnl_sql {
+    char *text; /* without its placeholders, %% as % */
+    size_t len;
+    char *names;
+    vnl_hole *holes;
+    int nholes;
+    int flags;
+    int force_literal; /* the server refused parameters here once */
+} vnl_sql;
+
+/* Reads a statement.  `placeholders` = 0: no parameters, % means %.
+ * On failure NULL, and `error` (120 bytes) says why; "" means out of memory. */
+vnl_sql *vnl_sql_read(const char *text, size_t len, int placeholders, char *error);
+void vnl_sql_free(vnl_sql *sql);
+
+#endif

@@ -1,0 +1,176 @@
+/* The Python face of the PostgreSQL driver: vinyl._postgres.
+ *
+ * py_config.c  Config: how connections of one pool are opened; the vnl_driver
+ * py_errors.c  libpq's errors -> psycopg's exception classes
+ * py_request.c a template and values -> what is sent
+ * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
+ * py_cursor.c  Cursor; py_named.c server-side cursors; py_info.c connection.info
+ */
+#ifndef VNL_PG_PY_H
+#define VNL_PG_PY_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base/buf.h"
+#include "pg.h"
+#include "row/bind.h"
+#include "row/decode.h"
+
+typedef struct pg_state {
+    PyTypeObject *config_type, *link_type, *cursor_type, *info_type;
+    PyObject *templates; /* str -> capsule of vnl_sql */
+    PyObject *raw;       /* the same without placeholders */
+    PyObject *psycopg, *errors, *column;
+} pg_state;
+
+extern struct PyModuleDef vnl_pg_module;
+
+/* Borrowed from the module of `type`. */
+pg_state *pg_state_of(PyTypeObject *type);
+PyObject *pg_module_of(PyTypeObject *type);
+
+/* --- py_errors.c --- */
+/* Raise psycopg.<name>; returns NULL. */
+PyObject *pg_raise(pg_state *state, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Raises the class of a sqlstate ("08006" …) without a server's result. */
+PyObject *pg_raise_state(pg_state *state, const char *sqlstate, const char *message);
+PyObject *pg_raise_result(pg_state *state, const PGresult *result);
+/* What a failed run means; INTERRUPTED leaves the exception as it is. */
+PyObject *pg_raise_status(pg_state *state, vnl_pg_status status, const PGresult *result, PGconn *pg);
+/* Emits and frees notices: to the handlers, a list or NULL, and to the logger "vinyl.postgresql". */
+int pg_emit_notices(pg_state *state, vnl_pg_notice *notices, PyObject *handlers);
+
+/* --- py_config.c --- */
+typedef struct pg_config {
+    PyObject_HEAD
+    PyObject *params;   /* dict of str */
+    PyObject *setup;    /* str: run once per physical connection */
+    PyObject *timezone; /* str or None: what setup sets */
+    vnl_decode_ctx *ctx;
+    int64_t connect_timeout; /* nanoseconds, 0: none */
+    int prepare_threshold;   /* -1: never */
+    int prepared_max;
+    int server_side_binding;
+    int no_prepare; /* a pooler was met */
+    int server_version;
+} pg_config;
+
+extern PyType_Spec pg_config_spec;
+extern const vnl_driver pg_driver;
+vnl_pg_conn *pg_config_open_wait(pg_config *config);
+
+/* --- py_request.c --- */
+typedef struct pg_request {
+    vnl_sql *sql;      /* borrowed from `capsule` */
+    PyObject *capsule; /* strong */
+    vnl_buf text;
+    vnl_param *params;
+    Oid *oids;
+    const char **values;
+    int *lengths, *formats;
+    int nparams;  /* bound */
+    int nliteral; /* interpolated */
+} pg_request;
+
+typedef enum { PG_BIND_AUTO, PG_BIND_LITERAL, PG_BIND_SERVER } pg_binding;
+
+/* str, bytes or a psycopg.sql.Composable -> str.  New reference. */
+PyObject *pg_query_text(pg_state *state, PyObject *query, PyObject *context);
+/* 0, or -1 with an exception.  `request` needs no initialisation. */
+int pg_request_init(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObject *sql, PyObject *params,
+                    pg_binding binding);
+void pg_request_clear(pg_request *request);
+
+/* --- py_link.c --- */
+typedef struct pg_link {
+    PyObject_HEAD
+    pg_state *state;
+    PyObject *pool; /* vinyl._core.Pool, or NULL: a connection of its own */
+    pg_config *config;
+    vnl_decode_ctx *own_ctx; /* when the link's adapters are not the config's */
+    vnl_slot *slot;
+    vnl_pg_conn *conn;
+    long owner_pid;
+    int busy, closed;
+    int autocommit;
+    int broken; /* lost inside a transaction, which is gone */
+    int pins;   /* server-side cursors held open outside a transaction */
+    int sticky; /* the server's session holds state of ours: not for others */
+    uint64_t txn; /* counts transactions */
+    PyObject *isolation_level, *read_only, *deferrable; /* or None */
+    PyObject *notice_handlers;
+    PyObject *weakrefs;
+} pg_link;
+
+extern PyType_Spec pg_link_spec;
+vnl_decode_ctx *pg_link_ctx(pg_link *link);
+/* Nobody else may use the link until leave.  Checks that it is open. */
+int pg_link_enter(pg_link *link);
+/* Gives the slot back when nothing holds it. */
+void pg_link_leave(pg_link *link);
+/* Makes sure that there is a live physical connection.  Entered only. */
+int pg_link_attach_wait(pg_link *link);
+/* Lets go of the physical connection. */
+void pg_link_detach(pg_link *link, int reusable);
+int pg_link_in_txn(pg_link *link);
+/* One query on an entered, attached link, with BEGIN in front when one is due.  After an
+ * interruption the statement is cancelled and the connection whole or gone.  `answer` is filled
+ * whatever happens; clear its result.  VNL_PG_INTERRUPTED: an exception is set; anything else: none is. */
+vnl_pg_status pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer);
+/* The whole of it for a statement without parameters or rows: 0, or -1 with an exception. */
+int pg_link_command_wait(pg_link *link, const char *sql);
+int pg_link_notices(pg_link *link);
+
+/* --- py_txn.c --- */
+PyObject *pg_link_commit(pg_link *link, PyObject *unused);
+PyObject *pg_link_rollback(pg_link *link, PyObject *unused);
+int pg_link_set_autocommit(pg_link *link, int value);
+/* BEGIN with the link's characteristics, into `buf` (at least 128 bytes). */
+int pg_link_begin_sql(pg_link *link, char *buf, size_t size);
+
+/* --- py_cursor.c --- */
+typedef struct pg_cursor {
+    PyObject_HEAD
+    pg_link *link;
+    PyObject *sql, *params; /* of the last execute */
+    PGresult *result;
+    vnl_decode_fn *decoders;
+    int binary, ncols, pos, nrows;
+    Py_ssize_t rowcount;
+    PyObject *description;
+    PyObject *statusmessage;
+    Py_ssize_t arraysize, itersize;
+    int closed;
+    /* server-side */
+    PyObject *name;
+    int scrollable; /* -1: not said */
+    int withhold, declared, exhausted, pinned, portal_binary;
+    uint64_t txn;
+    PyObject *weakrefs;
+    PyObject *dict;
+} pg_cursor;
+
+extern PyType_Spec pg_cursor_spec;
+PyObject *pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withhold);
+/* The cursor's rows are those of `result` (stolen). */
+int pg_cursor_take(pg_cursor *cursor, PGresult *result);
+void pg_cursor_reset(pg_cursor *cursor);
+/* Runs cursor->sql / params; 0 or -1.  *result: new. */
+int pg_cursor_run_wait(pg_cursor *cursor, pg_binding binding, PGresult **result);
+PyObject *pg_cursor_row(pg_cursor *cursor, int row);
+
+/* --- py_named.c --- */
+int pg_named_execute_wait(pg_cursor *cursor);
+/* Makes sure that the next row is in cursor->result; 1 yes, 0 at the end, -1. */
+int pg_named_fill_wait(pg_cursor *cursor, Py_ssize_t want);
+int pg_named_close_wait(pg_cursor *cursor);
+/* Without waiting, for a cursor that is dropped. */
+void pg_named_drop(pg_cursor *cursor);
+
+/* --- py_info.c --- */
+extern PyType_Spec pg_info_spec;
+PyObject *pg_info_new(pg_link *link);
+
+#endif

@@ -1,0 +1,756 @@
+/* Cursor: execute, and rows from a PGresult decoded when they are fetched. */
+#include "py.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+/* --- running ------------------------------------------------------------ */
+
+/* Whether a refused statement may be tried again with literals. */
+static int
+is_binding_error(const char *state)
+{
+    static const char *const states[] = {"42P18", "42P08", "42804", "42803", "42883", "42725", "42601", "42P10", NULL};
+    for (int i = 0; states[i] != NULL; i++) {
+        if (strcmp(state, states[i]) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* How the statement goes out: prepared or not, text or binary. */
+static vnl_pg_stmt *
+plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
+{
+    pg_link *link = cur->link;
+    const vnl_sql *sql = request->sql;
+    vnl_pg_conn *conn = link->conn;
+    *query = (vnl_pg_query){
+        .sql = request->text.data,
+        .nparams = request->nparams,
+        .oids = request->oids,
+        .values = request->values,
+        .lengths = request->lengths,
+        .formats = request->formats,
+        .simple = (sql->flags & (VNL_SQL_MULTI | VNL_SQL_COPY)) != 0 && request->nparams == 0,
+    };
+    if (!(sql->flags & VNL_SQL_DML) || query->simple || request->nliteral > 0) {
+        return NULL;
+    }
+    char evicted[40];
+    vnl_pg_stmt *stmt = vnl_pg_stmts_use(&conn->stmts, request->text.data, request->text.len, request->oids,
+                                         request->nparams, evicted);
+    if (evicted[0]) {
+        char drop[64];
+        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", evicted);
+        vnl_pg_later_add(conn, drop);
+    }
+    if (stmt == NULL) {
+        return NULL;
+    }
+    query->binary = stmt->binary == 1;
+    int threshold = link->config->prepare_threshold;
+    if (threshold >= 0 && !link->config->no_prepare && stmt->uses > (unsigned)threshold) {
+        if (!stmt->prepared) {
+            vnl_pg_stmt_name(&conn->stmts, stmt);
+            query->prepare = 1;
+        }
+        query->name = stmt->name;
+    }
+    return stmt;
+}
+
+/* Text results are asked for until it is known that C reads all columns in binary. */
+static int
+learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
+{
+    int binary = 1;
+    for (int i = 0; i < PQnfields(result) && binary; i++) {
+        binary = vnl_decode_find(pg_link_ctx(link), PQftype(result, i), 1) != NULL;
+        if (!binary && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    stmt->binary = binary;
+    return 0;
+}
+
+static int
+after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_answer *answer)
+{
+    vnl_pg_conn *conn = link->conn;
+    int flags = request->sql->flags;
+    if (flags & VNL_SQL_PINS) {
+        link->sticky = 1;
+    }
+    if (flags & (VNL_SQL_DDL | VNL_SQL_DEALLOC)) {
+        if (!(flags & VNL_SQL_DEALLOC) && conn->stmts.serial != 0) {
+            vnl_pg_later_add(conn, "DEALLOCATE ALL");
+        }
+        vnl_pg_stmts_forget(&conn->stmts);
+    }
+    if (stmt != NULL && stmt->binary < 0 && PQresultStatus(answer->result) == PGRES_TUPLES_OK) {
+        return learn_binary(link, stmt, answer->result);
+    }
+    return 0;
+}
+
+/* The server refused.  1: try again, 0: raise, -1: an exception is set. */
+static int
+may_retry(pg_link *link, pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_query *query,
+          const vnl_pg_answer *answer, pg_binding binding, int was_in_txn)
+{
+    const char *state = PQresultErrorField(answer->result, PG_DIAG_SQLSTATE);
+    if (state == NULL) {
+        return 0;
+    }
+    int retry = 0;
+    if (query->name != NULL && !query->prepare && strcmp(state, "26000") == 0) {
+        /* Somebody shuffles the server's sessions under us: a pooler. */
+        link->config->no_prepare = 1;
+        vnl_pg_stmts_forget(&link->conn->stmts);
+        retry = 1;
+    }
+    else if (query->name != NULL && !query->prepare && strcmp(state, "0A000") == 0) {
+        char drop[64];
+        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", stmt->name);
+        vnl_pg_later_add(link->conn, drop);
+        stmt->prepared = 0;
+        stmt->binary = -1;
+        stmt->uses = 0;
+        retry = 1;
+    }
+    else if (request->nparams > 0 && binding == PG_BIND_AUTO && is_binding_error(state)) {
+        request->sql->force_literal = 1;
+        retry = 1;
+    }
+    if (!retry || was_in_txn) {
+        return 0;
+    }
+    if (PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE && pg_link_command_wait(link, "ROLLBACK") < 0) {
+        return -1;
+    }
+    return 1;
+}
+
+int
+pg_cursor_run_wait(pg_cursor *cur, pg_binding binding, PGresult **result)
+{
+    pg_link *link = cur->link;
+    for (int attempt = 0;; attempt++) {
+        pg_request request;
+        vnl_pg_query query;
+        vnl_pg_answer answer;
+        if (pg_request_init(link->state, &request, pg_link_ctx(link), cur->sql, cur->params, binding) < 0) {
+            return -1;
+        }
+        if (pg_link_attach_wait(link) < 0) {
+            pg_request_clear(&request);
+            return -1;
+        }
+        int was_in_txn = pg_link_in_txn(link);
+        vnl_pg_stmt *stmt = plan_query(cur, &request, &query);
+        vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
+        int rc = status == VNL_PG_OK ? 0 : -1;
+        int again = 0;
+        if (link->conn != NULL && stmt != NULL && answer.prepared) {
+            stmt->prepared = 1;
+        }
+        if (rc == 0) {
+            rc = after_success(link, &request, stmt, &answer);
+        }
+        else if (status == VNL_PG_SERVER && attempt < 3 && link->conn != NULL) {
+            again = may_retry(link, &request, stmt, &query, &answer, binding, was_in_txn);
+        }
+        if (rc < 0 && again == 0) {
+            if (attempt > 0 && request.sql->force_literal) {
+                request.sql->force_literal = 0; /* literals did not help */
+            }
+            if (status != VNL_PG_OK) {
+                pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+            }
+        }
+        pg_request_clear(&request);
+        if (rc == 0) {
+            *result = answer.result;
+            return 0;
+        }
+        PQclear(answer.result);
+        if (again <= 0) {
+            return -1;
+        }
+    }
+}
+
+/* --- rows --------------------------------------------------------------- */
+
+void
+pg_cursor_reset(pg_cursor *cur)
+{
+    PQclear(cur->result);
+    cur->result = NULL;
+    PyMem_Free(cur->decoders);
+    cur->decoders = NULL;
+    cur->ncols = cur->nrows = cur->pos = 0;
+    cur->rowcount = -1;
+    Py_CLEAR(cur->description);
+    Py_CLEAR(cur->statusmessage);
+}
+
+int
+pg_cursor_take(pg_cursor *cur, PGresult *result)
+{
+    pg_cursor_reset(cur);
+    cur->result = result;
+    ExecStatusType status = PQresultStatus(result);
+    const char *tag = PQcmdStatus(result);
+    if (tag != NULL && *tag && (cur->statusmessage = PyUnicode_FromString(tag)) == NULL) {
+        return -1;
+    }
+    if (status != PGRES_TUPLES_OK) {
+        const char *count = PQcmdTuples(result);
+        cur->rowcount = *count ? (Py_ssize_t)strtoll(count, NULL, 10) : -1;
+        return 0;
+    }
+    cur->ncols = PQnfields(result);
+    cur->nrows = PQntuples(result);
+    cur->rowcount = cur->nrows;
+    cur->binary = PQbinaryTuples(result);
+    cur->decoders = PyMem_Calloc((size_t)cur->ncols + 1, sizeof(vnl_decode_fn));
+    if (cur->decoders == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
+    for (int i = 0; i < cur->ncols; i++) {
+        cur->decoders[i] = vnl_decode_find(ctx, PQftype(result, i), cur->binary);
+        if (cur->decoders[i] == NULL && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+PyObject *
+pg_cursor_row(pg_cursor *cur, int row)
+{
+    vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
+    PyObject *tuple = PyTuple_New(cur->ncols);
+    for (int i = 0; tuple != NULL && i < cur->ncols; i++) {
+        PyObject *value = NULL;
+        if (PQgetisnull(cur->result, row, i)) {
+            value = Py_NewRef(Py_None);
+        }
+        else {
+            Oid oid = PQftype(cur->result, i);
+            const char *data = PQgetvalue(cur->result, row, i);
+            int len = PQgetlength(cur->result, row, i);
+            value = cur->decoders[i] != NULL ? cur->decoders[i](ctx, oid, data, len)
+                                             : vnl_decode_fallback(ctx, oid, cur->binary, data, len);
+        }
+        if (value == NULL) {
+            Py_CLEAR(tuple);
+        }
+        else {
+            PyTuple_SET_ITEM(tuple, i, value);
+        }
+    }
+    return tuple;
+}
+
+static int
+check_open(pg_cursor *cur)
+{
+    if (cur->link == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a Cursor is made by Connection.cursor()");
+        return -1;
+    }
+    if (cur->closed) {
+        pg_raise(cur->link->state, "InterfaceError", "the cursor is closed");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+check_rows(pg_cursor *cur)
+{
+    if (check_open(cur) < 0) {
+        return -1;
+    }
+    if (cur->name != NULL ? !cur->declared
+                          : cur->result == NULL || PQresultStatus(cur->result) != PGRES_TUPLES_OK) {
+        pg_raise(cur->link->state, "ProgrammingError",
+                 cur->sql == NULL ? "no result available: nothing was executed"
+                                  : "the last operation didn't produce records");
+        return -1;
+    }
+    return 0;
+}
+
+/* The next row, or NULL with no exception at the end. */
+static PyObject *
+next_row(pg_cursor *cur, Py_ssize_t want)
+{
+    if (cur->pos >= cur->nrows) {
+        if (cur->name == NULL || pg_named_fill_wait(cur, want) <= 0) {
+            return NULL;
+        }
+    }
+    return pg_cursor_row(cur, cur->pos++);
+}
+
+static PyObject *
+cursor_fetchone(PyObject *op, PyObject *unused)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    if (check_rows(cur) < 0) {
+        return NULL;
+    }
+    PyObject *row = next_row(cur, 1);
+    return row != NULL || PyErr_Occurred() ? row : Py_NewRef(Py_None);
+}
+
+static PyObject *
+fetch(pg_cursor *cur, Py_ssize_t limit)
+{
+    PyObject *rows = PyList_New(0);
+    while (rows != NULL && (limit < 0 || PyList_GET_SIZE(rows) < limit)) {
+        PyObject *row = next_row(cur, limit < 0 ? -1 : limit - PyList_GET_SIZE(rows));
+        if (row == NULL) {
+            if (PyErr_Occurred()) {
+                Py_CLEAR(rows);
+            }
+            break;
+        }
+        if (PyList_Append(rows, row) < 0) {
+            Py_CLEAR(rows);
+        }
+        Py_DECREF(row);
+    }
+    return rows;
+}
+
+static PyObject *
+cursor_fetchmany(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"size", NULL};
+    pg_cursor *cur = (pg_cursor *)op;
+    Py_ssize_t size = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n", keywords, &size) || check_rows(cur) < 0) {
+        return NULL;
+    }
+    return fetch(cur, size > 0 ? size : cur->arraysize);
+}
+
+static PyObject *
+cursor_fetchall(PyObject *op, PyObject *unused)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    return check_rows(cur) < 0 ? NULL : fetch(cur, -1);
+}
+
+static PyObject *
+cursor_iternext(PyObject *op)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    return check_rows(cur) < 0 ? NULL : next_row(cur, cur->itersize);
+}
+
+/* --- execute ------------------------------------------------------------ */
+
+static int
+set_statement(pg_cursor *cur, PyObject *query, PyObject *params)
+{
+    if (check_open(cur) < 0) {
+        return -1;
+    }
+    PyObject *sql = pg_query_text(cur->link->state, query, (PyObject *)cur->link);
+    if (sql == NULL) {
+        return -1;
+    }
+    Py_XSETREF(cur->sql, sql);
+    Py_XSETREF(cur->params, params == Py_None ? NULL : Py_XNewRef(params));
+    return 0;
+}
+
+static int
+execute_wait(pg_cursor *cur)
+{
+    if (cur->name != NULL) {
+        return pg_named_execute_wait(cur);
+    }
+    PGresult *result = NULL;
+    if (pg_link_enter(cur->link) < 0) {
+        return -1;
+    }
+    pg_cursor_reset(cur);
+    pg_binding binding = cur->link->config->server_side_binding ? PG_BIND_SERVER : PG_BIND_AUTO;
+    int rc = pg_cursor_run_wait(cur, binding, &result);
+    if (rc == 0) {
+        rc = pg_cursor_take(cur, result);
+    }
+    if (rc == 0) {
+        rc = pg_link_notices(cur->link);
+    }
+    pg_link_leave(cur->link);
+    return rc;
+}
+
+static PyObject *
+cursor_execute(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"query", "params", "prepare", "binary", NULL};
+    PyObject *query = NULL, *params = NULL, *prepare = NULL, *binary = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OO", keywords, &query, &params, &prepare, &binary)) {
+        return NULL;
+    }
+    pg_cursor *cur = (pg_cursor *)op;
+    if (set_statement(cur, query, params) < 0 || execute_wait(cur) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(op);
+}
+
+static PyObject *
+cursor_executemany(PyObject *op, PyObject *args)
+{
+    PyObject *query = NULL, *many = NULL, *params = NULL;
+    pg_cursor *cur = (pg_cursor *)op;
+    if (!PyArg_ParseTuple(args, "OO", &query, &many)) {
+        return NULL;
+    }
+    PyObject *iterator = PyObject_GetIter(many);
+    Py_ssize_t total = 0;
+    int rc = iterator != NULL ? 0 : -1;
+    while (rc == 0 && (params = PyIter_Next(iterator)) != NULL) {
+        rc = set_statement(cur, query, params);
+        Py_DECREF(params);
+        if (rc == 0) {
+            rc = execute_wait(cur);
+        }
+        total += rc == 0 && cur->rowcount > 0 ? cur->rowcount : 0;
+    }
+    Py_XDECREF(iterator);
+    if (rc < 0 || PyErr_Occurred()) {
+        return NULL;
+    }
+    cur->rowcount = total;
+    Py_RETURN_NONE;
+}
+
+static int
+put_identifier(vnl_buf *buf, PyObject *name)
+{
+    Py_ssize_t len = 0;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &len);
+    if (text == NULL) {
+        return -1;
+    }
+    vnl_buf_putc(buf, '"');
+    for (Py_ssize_t i = 0; i < len; i++) {
+        if (text[i] == '"') {
+            vnl_buf_putc(buf, '"');
+        }
+        vnl_buf_putc(buf, text[i] != '%' ? text[i] : '%');
+        if (text[i] == '%') {
+            vnl_buf_putc(buf, '%');
+        }
+    }
+    vnl_buf_putc(buf, '"');
+    return 0;
+}
+
+static PyObject *
+cursor_callproc(PyObject *op, PyObject *args)
+{
+    PyObject *name = NULL, *params = NULL;
+    if (!PyArg_ParseTuple(args, "U|O", &name, &params)) {
+        return NULL;
+    }
+    PyObject *values = params == NULL || params == Py_None ? PyTuple_New(0) : PySequence_Tuple(params);
+    vnl_buf buf = VNL_BUF_INIT;
+    vnl_buf_puts(&buf, "SELECT * FROM ");
+    PyObject *query = NULL;
+    if (values != NULL && put_identifier(&buf, name) == 0) {
+        vnl_buf_putc(&buf, '(');
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values); i++) {
+            vnl_buf_puts(&buf, i > 0 ? ",%s" : "%s");
+        }
+        vnl_buf_putc(&buf, ')');
+        query = vnl_buf_failed(&buf) ? PyErr_NoMemory() : PyUnicode_DecodeUTF8(buf.data, (Py_ssize_t)buf.len, NULL);
+    }
+    vnl_buf_free(&buf);
+    pg_cursor *cur = (pg_cursor *)op;
+    int rc = query != NULL ? set_statement(cur, query, values) : -1;
+    Py_XDECREF(query);
+    Py_XDECREF(values);
+    if (rc < 0 || execute_wait(cur) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(params != NULL ? params : Py_None);
+}
+
+/* --- what was said ------------------------------------------------------ */
+
+static PyObject *
+literal_text(pg_cursor *cur, PyObject *sql, PyObject *params)
+{
+    pg_request request;
+    if (pg_request_init(cur->link->state, &request, pg_link_ctx(cur->link), sql, params, PG_BIND_LITERAL) < 0) {
+        return NULL;
+    }
+    PyObject *text = PyUnicode_DecodeUTF8(request.text.data, (Py_ssize_t)request.text.len, "replace");
+    pg_request_clear(&request);
+    return text;
+}
+
+static PyObject *
+cursor_mogrify(PyObject *op, PyObject *args)
+{
+    PyObject *query = NULL, *params = NULL;
+    pg_cursor *cur = (pg_cursor *)op;
+    if (!PyArg_ParseTuple(args, "O|O", &query, &params) || check_open(cur) < 0) {
+        return NULL;
+    }
+    PyObject *sql = pg_query_text(cur->link->state, query, (PyObject *)cur->link);
+    PyObject *text = sql != NULL ? literal_text(cur, sql, params == Py_None ? NULL : params) : NULL;
+    Py_XDECREF(sql);
+    return text;
+}
+
+static PyObject *
+get_query(PyObject *op, void *closure)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    if (cur->sql == NULL) {
+        Py_RETURN_NONE;
+    }
+    return literal_text(cur, cur->sql, cur->params);
+}
+
+static PyObject *
+make_column(pg_state *state, pg_cursor *cur, PyObject *types, int i)
+{
+    const char *name = PQfname(cur->result, i);
+    PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
+    PyObject *column = text != NULL ? PyObject_CallFunction(state->column, "OkiiO", text,
+                                                            (unsigned long)PQftype(cur->result, i),
+                                                            PQfmod(cur->result, i), PQfsize(cur->result, i), types)
+                                    : NULL;
+    Py_XDECREF(text);
+    return column;
+}
+
+static PyObject *
+get_description(PyObject *op, void *closure)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    if (cur->description != NULL || cur->result == NULL || cur->link == NULL || PQnfields(cur->result) == 0) {
+        return Py_NewRef(cur->description != NULL ? cur->description : Py_None);
+    }
+    pg_state *state = cur->link->state;
+    if (state->column == NULL) {
+        PyObject *module = PyImport_ImportModule("vinyl.backends.postgresql.column");
+        PyObject *column = module != NULL ? PyObject_GetAttrString(module, "Column") : NULL;
+        Py_XDECREF(module);
+        if (column == NULL) {
+            return NULL;
+        }
+        Py_XSETREF(state->column, column);
+    }
+    PyObject *types = PyObject_GetAttrString(vnl_decode_ctx_adapters(pg_link_ctx(cur->link)), "types");
+    int n = PQnfields(cur->result);
+    PyObject *list = types != NULL ? PyList_New(n) : NULL;
+    for (int i = 0; list != NULL && i < n; i++) {
+        PyObject *column = make_column(state, cur, types, i);
+        if (column == NULL) {
+            Py_CLEAR(list);
+        }
+        else {
+            PyList_SET_ITEM(list, i, column);
+        }
+    }
+    Py_XDECREF(types);
+    cur->description = list;
+    return Py_XNewRef(list);
+}
+
+static PyObject *
+cursor_close(PyObject *op, PyObject *unused)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    if (cur->closed || cur->link == NULL) {
+        Py_RETURN_NONE;
+    }
+    int rc = cur->name != NULL ? pg_named_close_wait(cur) : 0;
+    cur->closed = 1;
+    pg_cursor_reset(cur);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+cursor_enter(PyObject *op, PyObject *unused)
+{
+    return Py_NewRef(op);
+}
+
+static PyObject *
+cursor_exit(PyObject *op, PyObject *args)
+{
+    return cursor_close(op, NULL);
+}
+
+static PyObject *
+cursor_nothing(PyObject *op, PyObject *args)
+{
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+get_rownumber(PyObject *op, void *closure)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    return cur->result != NULL ? PyLong_FromLong(cur->pos) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+get_closed(PyObject *op, void *closure)
+{
+    return PyBool_FromLong(((pg_cursor *)op)->closed);
+}
+
+static PyObject *
+cursor_repr(PyObject *op)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    return PyUnicode_FromFormat("<vinyl._postgres.Cursor%s%V %s at %p>", cur->name != NULL ? " " : "", cur->name, "",
+                                cur->closed ? "closed" : cur->sql == NULL ? "new" : "executed", (void *)cur);
+}
+
+PyObject *
+pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withhold)
+{
+    if (link->config == NULL) {
+        PyErr_SetString(PyExc_TypeError, "the Connection was not initialised");
+        return NULL;
+    }
+    pg_cursor *cur = (pg_cursor *)PyType_GenericAlloc(link->state->cursor_type, 0);
+    if (cur == NULL) {
+        return NULL;
+    }
+    cur->link = (pg_link *)Py_NewRef(link);
+    cur->rowcount = -1;
+    cur->arraysize = 1;
+    cur->itersize = 100;
+    cur->name = Py_XNewRef(name);
+    cur->scrollable = scrollable;
+    cur->withhold = withhold;
+    return (PyObject *)cur;
+}
+
+static int
+cursor_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(cur->link);
+    Py_VISIT(cur->sql);
+    Py_VISIT(cur->params);
+    Py_VISIT(cur->description);
+    Py_VISIT(cur->name);
+    Py_VISIT(cur->dict);
+    return 0;
+}
+
+static int
+cursor_clear(PyObject *op)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    Py_CLEAR(cur->params);
+    Py_CLEAR(cur->description);
+    Py_CLEAR(cur->dict);
+    return 0;
+}
+
+static void
+cursor_dealloc(PyObject *op)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (cur->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    if (cur->name != NULL && cur->link != NULL && !cur->closed) {
+        pg_named_drop(cur);
+    }
+    pg_cursor_reset(cur);
+    cursor_clear(op);
+    Py_CLEAR(cur->sql);
+    Py_CLEAR(cur->name);
+    Py_CLEAR(cur->link);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef cursor_methods[] = {
+    {"execute", _PyCFunction_CAST(cursor_execute), METH_VARARGS | METH_KEYWORDS,
+     "execute(query, params=None): runs a statement; %s and %(name)s are the placeholders. Returns the cursor."},
+    {"executemany", cursor_executemany, METH_VARARGS, "executemany(query, params_seq): rowcount is the sum."},
+    {"callproc", cursor_callproc, METH_VARARGS, "callproc(name, args=None): SELECT * FROM name(args)."},
+    {"fetchone", cursor_fetchone, METH_NOARGS, "The next row as a tuple, or None."},
+    {"fetchmany", _PyCFunction_CAST(cursor_fetchmany), METH_VARARGS | METH_KEYWORDS, "A list of up to size rows."},
+    {"fetchall", cursor_fetchall, METH_NOARGS, "A list of the rows that are left."},
+    {"mogrify", cursor_mogrify, METH_VARARGS, "mogrify(query, params=None): the statement with literals, a str."},
+    {"close", cursor_close, METH_NOARGS, NULL},
+    {"nextset", cursor_nothing, METH_NOARGS, "None: one result per statement."},
+    {"setinputsizes", cursor_nothing, METH_VARARGS, NULL},
+    {"setoutputsize", cursor_nothing, METH_VARARGS, NULL},
+    {"__enter__", cursor_enter, METH_NOARGS, NULL},
+    {"__exit__", cursor_exit, METH_VARARGS, NULL},
+    {NULL},
+};
+
+static PyMemberDef cursor_members[] = {
+    {"connection", T_OBJECT, offsetof(pg_cursor, link), READONLY, NULL},
+    {"name", T_OBJECT, offsetof(pg_cursor, name), READONLY, "Of a server-side cursor, else None."},
+    {"rowcount", T_PYSSIZET, offsetof(pg_cursor, rowcount), READONLY, NULL},
+    {"statusmessage", T_OBJECT, offsetof(pg_cursor, statusmessage), READONLY, "The command tag, as 'INSERT 0 1'."},
+    {"arraysize", T_PYSSIZET, offsetof(pg_cursor, arraysize), 0, NULL},
+    {"itersize", T_PYSSIZET, offsetof(pg_cursor, itersize), 0, "Rows per round trip of a server-side cursor."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(pg_cursor, weakrefs), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(pg_cursor, dict), READONLY, NULL},
+    {NULL},
+};
+
+static PyGetSetDef cursor_getset[] = {
+    {"description", get_description, NULL, "A list of Columns, or None.", NULL},
+    {"query", get_query, NULL, "The last statement with literals in place of its parameters.", NULL},
+    {"rownumber", get_rownumber, NULL, NULL, NULL},
+    {"closed", get_closed, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot cursor_slots[] = {
+    {Py_tp_doc, "A cursor of a Connection."},
+    {Py_tp_repr, cursor_repr},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, cursor_iternext},
+    {Py_tp_traverse, cursor_traverse},
+    {Py_tp_clear, cursor_clear},
+    {Py_tp_dealloc, cursor_dealloc},
+    {Py_tp_methods, cursor_methods},
+    {Py_tp_members, cursor_members},
+    {Py_tp_getset, cursor_getset},
+    {0, NULL},
+};
+
+PyType_Spec pg_cursor_spec = {
+    .name = "vinyl._postgres.Cursor",
+    .basicsize = sizeof(pg_cursor),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = cursor_slots,
+};

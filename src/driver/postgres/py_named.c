@@ -1,0 +1,232 @@
+/* Server-side cursors: DECLARE, FETCH, CLOSE.
+ *
+ * DECLARE takes its statement with literals, as a utility statement must mean
+ * what Django's default means.  One WITHOUT HOLD lives as long as its
+ * transaction; one WITH HOLD outlives it and pins the link's slot.
+ */
+#include "py.h"
+
+#include <string.h>
+
+#define FETCH_ALL 10000 /* rows per round trip when everything is wanted */
+
+static int
+put_name(vnl_buf *buf, PyObject *name)
+{
+    Py_ssize_t len = 0;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &len);
+    if (text == NULL) {
+        return -1;
+    }
+    vnl_buf_putc(buf, '"');
+    for (Py_ssize_t i = 0; i < len; i++) {
+        if (text[i] == '"') {
+            vnl_buf_putc(buf, '"');
+        }
+        vnl_buf_putc(buf, text[i]);
+    }
+    vnl_buf_putc(buf, '"');
+    return 0;
+}
+
+static int
+finish_text(vnl_buf *buf)
+{
+    if (vnl_buf_cstr(buf) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static int
+declare_text(pg_cursor *cur, vnl_buf *buf)
+{
+    pg_link *link = cur->link;
+    pg_request request;
+    if (pg_request_init(link->state, &request, pg_link_ctx(link), cur->sql, cur->params, PG_BIND_LITERAL) < 0) {
+        return -1;
+    }
+    vnl_buf_puts(buf, "DECLARE ");
+    int rc = put_name(buf, cur->name);
+    vnl_buf_puts(buf, cur->scrollable < 0 ? "" : cur->scrollable ? " SCROLL" : " NO SCROLL");
+    vnl_buf_puts(buf, cur->withhold ? " CURSOR WITH HOLD FOR " : " CURSOR FOR ");
+    vnl_buf_put(buf, request.text.data, request.text.len);
+    pg_request_clear(&request);
+    return rc < 0 ? -1 : finish_text(buf);
+}
+
+static int
+learn_format(pg_cursor *cur, const PGresult *description)
+{
+    cur->portal_binary = 1;
+    for (int i = 0; i < PQnfields(description) && cur->portal_binary; i++) {
+        cur->portal_binary = vnl_decode_find(pg_link_ctx(cur->link), PQftype(description, i), 1) != NULL;
+        if (!cur->portal_binary && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+declare_wait(pg_cursor *cur, const char *sql)
+{
+    pg_link *link = cur->link;
+    if (pg_link_attach_wait(link) < 0) {
+        return -1;
+    }
+    vnl_pg_query query = {.sql = sql, .portal = PyUnicode_AsUTF8(cur->name)};
+    vnl_pg_answer answer;
+    vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
+    if (status != VNL_PG_OK) {
+        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        PQclear(answer.result);
+        return -1;
+    }
+    int rc = learn_format(cur, answer.result);
+    cur->declared = 1;
+    cur->exhausted = 0;
+    cur->txn = link->txn;
+    cur->pinned = cur->withhold && PQtransactionStatus(link->conn->pg) == PQTRANS_IDLE;
+    link->pins += cur->pinned;
+    pg_cursor_reset(cur);
+    cur->result = answer.result; /* its description; no rows yet */
+    return rc < 0 ? -1 : pg_link_notices(link);
+}
+
+int
+pg_named_execute_wait(pg_cursor *cur)
+{
+    if (cur->declared && pg_named_close_wait(cur) < 0) {
+        return -1;
+    }
+    if (pg_link_enter(cur->link) < 0) {
+        return -1;
+    }
+    vnl_buf buf = VNL_BUF_INIT;
+    int rc = declare_text(cur, &buf);
+    if (rc == 0) {
+        rc = declare_wait(cur, buf.data);
+    }
+    vnl_buf_free(&buf);
+    pg_link_leave(cur->link);
+    return rc;
+}
+
+/* Whether the server still has the cursor. */
+static int
+is_alive(const pg_cursor *cur)
+{
+    const pg_link *link = cur->link;
+    if (!cur->declared || link->closed || link->broken || link->conn == NULL ||
+        PQstatus(link->conn->pg) != CONNECTION_OK) {
+        return 0;
+    }
+    if (cur->pinned) {
+        return link->pins > 0;
+    }
+    return cur->withhold || (cur->txn == link->txn && PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE);
+}
+
+static int
+fetch_wait(pg_cursor *cur, Py_ssize_t want)
+{
+    pg_link *link = cur->link;
+    vnl_buf buf = VNL_BUF_INIT;
+    vnl_buf_printf(&buf, "FETCH FORWARD %zd FROM ", want);
+    if (put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0) {
+        vnl_buf_free(&buf);
+        return -1;
+    }
+    vnl_pg_query query = {.sql = buf.data, .binary = cur->portal_binary};
+    vnl_pg_answer answer;
+    vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
+    vnl_buf_free(&buf);
+    if (status != VNL_PG_OK) {
+        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        PQclear(answer.result);
+        return -1;
+    }
+    if (pg_cursor_take(cur, answer.result) < 0) {
+        return -1;
+    }
+    cur->exhausted = cur->nrows < want;
+    return cur->nrows > 0;
+}
+
+int
+pg_named_fill_wait(pg_cursor *cur, Py_ssize_t want)
+{
+    if (cur->exhausted) {
+        return 0;
+    }
+    if (!is_alive(cur)) {
+        pg_raise(cur->link->state, "OperationalError",
+                 "server-side cursor %s is gone: its transaction or connection has ended",
+                 PyUnicode_AsUTF8(cur->name));
+        return -1;
+    }
+    if (pg_link_enter(cur->link) < 0) {
+        return -1;
+    }
+    int rc = fetch_wait(cur, want < 0 ? FETCH_ALL : want);
+    pg_link_leave(cur->link);
+    return rc;
+}
+
+static void
+unpin(pg_cursor *cur)
+{
+    if (cur->pinned && cur->link->pins > 0) {
+        cur->link->pins--;
+    }
+    cur->pinned = 0;
+    cur->declared = 0;
+}
+
+int
+pg_named_close_wait(pg_cursor *cur)
+{
+    pg_link *link = cur->link;
+    if (!is_alive(cur) || PQtransactionStatus(link->conn->pg) == PQTRANS_INERROR) {
+        unpin(cur);
+        return 0;
+    }
+    if (pg_link_enter(link) < 0) {
+        return -1;
+    }
+    vnl_buf buf = VNL_BUF_INIT;
+    vnl_buf_puts(&buf, "CLOSE ");
+    int rc = put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ? -1 : 0;
+    int autocommit = link->autocommit;
+    if (rc == 0) {
+        /* A held cursor is closed without opening a transaction for it. */
+        link->autocommit = 1;
+        rc = pg_link_command_wait(link, buf.data);
+        link->autocommit = autocommit;
+    }
+    vnl_buf_free(&buf);
+    unpin(cur);
+    pg_link_leave(link);
+    return rc;
+}
+
+void
+pg_named_drop(pg_cursor *cur)
+{
+    if (is_alive(cur) && PQtransactionStatus(cur->link->conn->pg) != PQTRANS_INERROR) {
+        /* No I/O from a destructor: it is closed ahead of the next statement. */
+        PyObject *type = NULL, *value = NULL, *trace = NULL;
+        PyErr_Fetch(&type, &value, &trace);
+        vnl_buf buf = VNL_BUF_INIT;
+        vnl_buf_puts(&buf, "CLOSE ");
+        if (!cur->pinned || put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ||
+            vnl_pg_later_add(cur->link->conn, buf.data) < 0) {
+            PyErr_Clear();
+        }
+        vnl_buf_free(&buf);
+        PyErr_Restore(type, value, trace);
+    }
+    unpin(cur);
+}

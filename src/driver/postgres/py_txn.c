@@ -1,0 +1,154 @@
+/* Transactions of a link: BEGIN's text, COMMIT, ROLLBACK, autocommit. */
+#include "py.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define END_BOUND 2000000000 /* 2 s for a COMMIT or ROLLBACK that was interrupted */
+
+static int
+flag_sql(PyObject *value, const char *yes, const char *no, char *buf, size_t size)
+{
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    int truth = PyObject_IsTrue(value);
+    if (truth < 0) {
+        return -1;
+    }
+    size_t at = strlen(buf);
+    snprintf(buf + at, size - at, " %s", truth ? yes : no);
+    return 0;
+}
+
+int
+pg_link_begin_sql(pg_link *link, char *buf, size_t size)
+{
+    /* psycopg.IsolationLevel's values */
+    static const char *const levels[] = {NULL, "READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ",
+                                         "SERIALIZABLE"};
+    snprintf(buf, size, "BEGIN");
+    if (link->isolation_level != NULL && link->isolation_level != Py_None) {
+        long level = PyLong_AsLong(link->isolation_level);
+        if (level < 1 || level > 4) {
+            if (!PyErr_Occurred()) {
+                PyErr_Format(PyExc_ValueError, "unknown isolation level %ld", level);
+            }
+            return -1;
+        }
+        snprintf(buf, size, "BEGIN ISOLATION LEVEL %s", levels[level]);
+    }
+    if (flag_sql(link->read_only, "READ ONLY", "READ WRITE", buf, size) < 0) {
+        return -1;
+    }
+    return flag_sql(link->deferrable, "DEFERRABLE", "NOT DEFERRABLE", buf, size);
+}
+
+/* COMMIT and ROLLBACK are seen to their end: a task that is cancelled while it
+ * commits must not leave the outcome open while the server can still say it. */
+static vnl_pg_status
+end_wait(pg_link *link, const char *sql, vnl_pg_answer *answer)
+{
+    vnl_pg_conn *conn = link->conn;
+    vnl_pg_query query = {.sql = sql};
+    vnl_pg_status status = vnl_pg_run_wait(conn, &query, VNL_FOREVER, answer);
+    if (status != VNL_PG_INTERRUPTED) {
+        return status;
+    }
+    PyObject *type = NULL, *value = NULL, *trace = NULL;
+    PyErr_Fetch(&type, &value, &trace);
+    vnl_pg_core->shield_enter();
+    vnl_pg_status drained = vnl_pg_drain_wait(conn, vnl_pg_core->now() + END_BOUND);
+    PyErr_Clear();
+    vnl_pg_core->shield_leave();
+    PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    if (drained != VNL_PG_OK) {
+        pg_link_detach(link, 0);
+    }
+    return status;
+}
+
+static int
+end_transaction(pg_link *link, const char *sql)
+{
+    vnl_pg_answer answer;
+    vnl_pg_status status = end_wait(link, sql, &answer);
+    int rc = status == VNL_PG_OK ? 0 : -1;
+    if (rc < 0) {
+        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        if (link->conn != NULL && (status == VNL_PG_LOST || link->conn->inflight)) {
+            pg_link_detach(link, 0);
+        }
+    }
+    else if (strcmp(sql, "COMMIT") == 0 && strcmp(PQcmdStatus(answer.result), "COMMIT") != 0) {
+        pg_raise_state(link->state, "25P02",
+                       "COMMIT was answered with ROLLBACK: a statement of the transaction had failed, nothing was saved");
+        rc = -1;
+    }
+    PQclear(answer.result);
+    if (rc == 0) {
+        rc = pg_link_notices(link);
+    }
+    return rc;
+}
+
+PyObject *
+pg_link_commit(pg_link *link, PyObject *unused)
+{
+    if (pg_link_enter(link) < 0) {
+        return NULL;
+    }
+    int rc = 0;
+    if (link->broken) {
+        pg_raise(link->state, "OperationalError",
+                 "the connection was lost inside the transaction: nothing was committed");
+        rc = -1;
+    }
+    else if (pg_link_in_txn(link)) {
+        rc = end_transaction(link, "COMMIT");
+    }
+    pg_link_leave(link);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyObject *
+pg_link_rollback(pg_link *link, PyObject *unused)
+{
+    if (pg_link_enter(link) < 0) {
+        return NULL;
+    }
+    int rc = 0;
+    if (link->broken) {
+        link->broken = 0; /* the server rolled back when it lost us */
+    }
+    else if (pg_link_in_txn(link)) {
+        rc = end_transaction(link, "ROLLBACK");
+    }
+    pg_link_leave(link);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+int
+pg_link_set_autocommit(pg_link *link, int value)
+{
+    if (link->autocommit == value && !link->closed) {
+        return 0;
+    }
+    if (pg_link_enter(link) < 0) {
+        return -1;
+    }
+    int rc = 0;
+    if (link->broken) {
+        link->broken = 0;
+    }
+    else if (pg_link_in_txn(link)) {
+        pg_raise(link->state, "ProgrammingError", "autocommit cannot change now: a transaction is open");
+        rc = -1;
+    }
+    if (rc == 0) {
+        link->autocommit = value;
+    }
+    pg_link_leave(link);
+    return rc;
+}
