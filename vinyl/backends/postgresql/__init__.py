@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend on vinyl's own driver (libpq, in C)."""

@@ -1,0 +1,163 @@
+"""``ENGINE = "vinyl.backends.postgresql"``."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.postgresql import base
+from django.db.backends.postgresql.psycopg_any import (
+    IsolationLevel,
+    get_adapters_template,
+    register_tzloader,
+)
+from psycopg import adapt, sql
+
+from vinyl.backends.base import SessionMixin, close_pools
+
+from .operations import DatabaseOperations
+
+try:
+    from vinyl import _postgres
+except ImportError as error:
+    raise ImproperlyConfigured(
+        "vinyl.backends.postgresql needs the extension module vinyl._postgres, which could not be "
+        f"loaded ({error}). It is built when libpq's headers are there (Debian: libpq-dev)."
+    ) from error
+
+__all__ = ["DatabaseWrapper"]
+
+#: Seconds, when OPTIONS has no connect_timeout: psycopg's default.
+CONNECT_TIMEOUT = 130
+
+#: Keys of psycopg.connect() that Django's parameters have and libpq does not know.
+_NOT_LIBPQ = ("context", "cursor_factory", "prepare_threshold", "autocommit", "row_factory")
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if hasattr(value, "__fspath__"):
+        return str(value.__fspath__())
+    raise ImproperlyConfigured(
+        f"OPTIONS['{key}'] must be text or a number, not {type(value).__name__}."
+    )
+
+
+class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
+    driver = _postgres.driver
+    ops_class = DatabaseOperations
+
+    #: Django's own psycopg pool has no part here.
+    pool = None
+
+    def close_pool(self) -> None:
+        close_pools(self.alias)
+
+    # --- connections --------------------------------------------------------
+
+    def _config_key(self, conn_params: dict[str, Any]) -> tuple[Any, ...]:
+        options = self.settings_dict["OPTIONS"]
+        params = tuple(
+            (key, _text(key, value))
+            for key, value in conn_params.items()
+            if value is not None and key not in _NOT_LIBPQ and key != "prepared_max"
+        )
+        return (
+            params,
+            self.timezone_name,
+            self.timezone,
+            settings.USE_TZ,
+            options.get("assume_role"),
+            options.get("server_side_binding") is True,
+            options.get("prepare_threshold", 1),
+            options.get("prepared_max", 100),
+        )
+
+    def _make_config(self, key: tuple[Any, ...]) -> Any:
+        params, timezone_name, timezone, use_tz, role, server_side, threshold, prepared_max = key
+        setup = []
+        if timezone_name:
+            setup.append(f"SET TIME ZONE {sql.Literal(timezone_name).as_string(None)}")
+        if role:
+            setup.append(f"SET ROLE {sql.Literal(role).as_string(None)}")
+        params = dict(params)
+        try:
+            timeout = float(params.get("connect_timeout", CONNECT_TIMEOUT))
+        except ValueError:
+            raise ImproperlyConfigured("OPTIONS['connect_timeout'] must be a number.") from None
+        try:
+            return _postgres.Config(
+                params,
+                setup="; ".join(setup),
+                timezone=timezone_name,
+                adapters=adapt.AdaptersMap(get_adapters_template(use_tz, timezone)),
+                connect_timeout=timeout,
+                prepare_threshold=threshold,
+                prepared_max=prepared_max,
+                server_side_binding=server_side,
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ImproperlyConfigured(f"DATABASES['{self.alias}']: {error}") from error
+
+    def _isolation_level(self) -> tuple[IsolationLevel, bool]:
+        options = self.settings_dict["OPTIONS"]
+        if "isolation_level" not in options:
+            return IsolationLevel.READ_COMMITTED, False
+        try:
+            return IsolationLevel(options["isolation_level"]), True
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"Invalid transaction isolation level {options['isolation_level']} specified. "
+                "Use one of the psycopg.IsolationLevel values."
+            ) from None
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        self.isolation_level, chosen = self._isolation_level()
+        key = self._config_key(conn_params)
+        if self.alias == NO_DB_ALIAS:
+            pool, config = None, self._make_config(key)
+        else:
+            pool = self.get_pool(key, make_config=self._make_config)
+            config = pool.config
+        link = _postgres.Connection(pool, config)
+        if chosen:
+            link.isolation_level = self.isolation_level
+        self._link_timezone = self.timezone
+        return link
+
+    def _configure_connection(self, connection: Any) -> bool:
+        # Time zone and role are set once per physical connection.
+        return False
+
+    def ensure_timezone(self) -> bool:
+        # The next connections come from a pool whose setup has the new zone.
+        if self.connection is None:
+            return False
+        return self._configure_timezone(self.connection)
+
+    def ensure_role(self) -> bool:
+        if self.connection is None:
+            return False
+        return self._configure_role(self.connection)
+
+    # --- cursors ------------------------------------------------------------
+
+    def _follow_timezone(self) -> None:
+        if self._link_timezone != self.timezone:
+            copy = SimpleNamespace(adapters=adapt.AdaptersMap(self.connection.adapters))
+            register_tzloader(self.timezone, copy)
+            self.connection.adapters = copy.adapters
+            self._link_timezone = self.timezone
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        self._follow_timezone()
+        if name is None:
+            return self.connection.cursor()
+        # Outside a transaction the cursor has to outlive its statement.
+        return self.connection.cursor(name, scrollable=False, withhold=self.connection.autocommit)
