@@ -105,7 +105,6 @@ bind_text(vnl_decode_ctx *ctx, const vnl_class *cls, PyObject *value, uint32_t o
     return result;
 }
 
-/* The literal -2147483648 is minus 2147483648, an int8; so the bounds are symmetric. */
 static int
 bind_int(vnl_decode_ctx *ctx, const vnl_class *cls, PyObject *value, vnl_param *out)
 {
@@ -115,10 +114,10 @@ bind_int(vnl_decode_ctx *ctx, const vnl_class *cls, PyObject *value, vnl_param *
     if (number == -1 && !overflow && PyErr_Occurred()) {
         return -1;
     }
-    if (overflow || number == LLONG_MIN) {
+    if (overflow) {
         return bind_text(ctx, cls, value, VNL_OID_NUMERIC, out);
     }
-    if (number >= -INT32_MAX && number <= INT32_MAX) {
+    if (number >= INT32_MIN && number <= INT32_MAX) {
         uint32_t wire = __builtin_bswap32((uint32_t)number);
         set_small(out, VNL_OID_INT4, &wire, sizeof(wire));
     }
@@ -183,12 +182,36 @@ bind_timedelta(PyObject *value, vnl_param *out)
     return 0;
 }
 
+/* A whole number's literal is an integer's, even from a Decimal: 7 / 2 is 3. */
+static int
+bind_decimal(vnl_decode_ctx *ctx, const vnl_class *cls, PyObject *value, vnl_param *out)
+{
+    int64_t bound = 0;
+    int start;
+
+    if (bind_text(ctx, cls, value, VNL_OID_NUMERIC, out) < 0) {
+        return -1;
+    }
+    start = out->data[0] == '-';
+    for (int i = start; i < out->len; i++) {
+        if (!vnl_is_digit(out->data[i]) || __builtin_mul_overflow(bound, 10, &bound) ||
+            __builtin_sub_overflow(bound, out->data[i] - '0', &bound)) {
+            return 0;
+        }
+    }
+    /* `bound` is minus the absolute value, which reaches one further. */
+    if (start || bound != INT64_MIN) {
+        out->oid = bound >= (start ? INT32_MIN : -INT32_MAX) ? VNL_OID_INT4 : VNL_OID_INT8;
+    }
+    return 0;
+}
+
 /* What a registered dumper gives; its bytes are copied. */
 static int
 bind_generic(vnl_decode_ctx *ctx, PyObject *value, vnl_param *out)
 {
     PyObject *dumper = vnl_row_dumper(ctx, value);
-    PyObject *data = dumper ? PyObject_CallMethod(dumper, "dump", "O", value) : NULL;
+    PyObject *data = dumper ? PyObject_CallMethod(dumper, "dump", "(O)", value) : NULL;
     PyObject *oid = data ? PyObject_GetAttrString(dumper, "oid") : NULL;
     PyObject *format = oid ? PyObject_GetAttrString(dumper, "format") : NULL;
     int result = -1;
@@ -273,6 +296,8 @@ bind_kind(vnl_decode_ctx *ctx, PyObject *value, vnl_param *out)
     case VNL_KIND_FLOAT:
         return bind_text(ctx, &cls, value,
                          isfinite(PyFloat_AS_DOUBLE(value)) ? VNL_OID_NUMERIC : VNL_OID_FLOAT8, out);
+    case VNL_KIND_DECIMAL:
+        return bind_decimal(ctx, &cls, value, out);
     case VNL_KIND_BYTES:
         return bind_bytes(ctx, value, out);
     case VNL_KIND_DATE:

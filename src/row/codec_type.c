@@ -5,7 +5,8 @@
 #include <time.h>
 
 typedef struct codec_object {
-    PyObject_HEAD vnl_decode_ctx *ctx;
+    PyObject_HEAD
+    vnl_decode_ctx *ctx;
 } codec_object;
 
 static PyObject *

@@ -155,7 +155,7 @@ dump_json(vnl_decode_ctx *ctx, PyObject *value, vnl_buf *out)
     else if (obj != NULL) {
         /* psycopg.types.json.set_json_dumps() may have replaced it globally. */
         PyObject *dumper = vnl_row_dumper(ctx, value);
-        text = dumper ? PyObject_CallMethod(dumper, "dump", "O", value) : NULL;
+        text = dumper ? PyObject_CallMethod(dumper, "dump", "(O)", value) : NULL;
         Py_XDECREF(dumper);
     }
     Py_XDECREF(dumps);

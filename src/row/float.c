@@ -28,12 +28,40 @@ vnl_float_text(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
     return PyFloat_FromDouble(value);
 }
 
+/* 1 when `precision` digits are enough to tell `value` from its neighbours;
+ * `out` then holds them. */
+static int
+shortest_fits(float value, int boundary, int precision, char *out, size_t size)
+{
+    long digits = 0;
+    char *exponent = NULL;
+
+    snprintf(out, size, "%.*e", precision - 1, (double)value);
+    if (strtof(out, NULL) == value) {
+        return 1;
+    }
+    if (!boundary) {
+        return 0;
+    }
+    /* Above a power of two floats are twice as far apart as below it: the next
+     * decimal away from zero may be right where the nearest one is not. */
+    exponent = strchr(out, 'e');
+    for (const char *p = out; p < exponent; p++) {
+        digits = vnl_is_digit(*p) ? digits * 10 + (*p - '0') : digits;
+    }
+    snprintf(out, size, "%s%lde%ld", value < 0 ? "-" : "", digits + 1,
+             strtol(exponent + 1, NULL, 10) - (precision - 1));
+    return strtof(out, NULL) == value;
+}
+
 PyObject *
 vnl_float4_binary(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
 {
     uint32_t bits;
     float value;
-    char text[32];
+    char text[48];
+    int precision;
+    int boundary;
 
     if (len != 4) {
         return vnl_row_bad(ctx, "float4", 1, data, len);
@@ -43,11 +71,14 @@ vnl_float4_binary(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
     if (!isfinite(value) || (value == truncf(value) && fabsf(value) < 1e6f)) {
         return PyFloat_FromDouble((double)value);
     }
-    for (int precision = 6; precision <= 9; precision++) {
-        snprintf(text, sizeof(text), "%.*g", precision, (double)value);
-        if (strtof(text, NULL) == value) {
-            break;
-        }
+    boundary = (bits & 0x7FFFFF) == 0;
+    /* Six digits always survive, except in the denormal range. */
+    precision = (bits & 0x7F800000) == 0 ? 1 : 6;
+    while (precision < 9 && !shortest_fits(value, boundary, precision, text, sizeof(text))) {
+        precision++;
+    }
+    if (precision == 9) {
+        snprintf(text, sizeof(text), "%.8e", (double)value);
     }
     return vnl_float_text(ctx, oid, text, (int)strlen(text));
 }

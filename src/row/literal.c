@@ -116,7 +116,7 @@ static int
 put_generic(vnl_decode_ctx *ctx, PyObject *value, vnl_buf *out)
 {
     PyObject *transformer = vnl_row_transformer(ctx);
-    PyObject *bytes = transformer ? PyObject_CallMethod(transformer, "as_literal", "O", value) : NULL;
+    PyObject *bytes = transformer ? PyObject_CallMethod(transformer, "as_literal", "(O)", value) : NULL;
     char *data = NULL;
     Py_ssize_t size = 0;
     int result = -1;

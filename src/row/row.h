@@ -47,7 +47,8 @@ enum {
 /* Module-wide references; a GC-tracked object, kept in the module and by each
  * context.  Everything from `DataError` on is NULL until psycopg is loaded. */
 typedef struct vnl_row_state {
-    PyObject_HEAD PyTypeObject *codec_type;
+    PyObject_HEAD
+    PyTypeObject *codec_type;
     PyDateTime_CAPI *dt;
     PyObject *Decimal;
     PyObject *UUID;
