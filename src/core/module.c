@@ -11,6 +11,7 @@
 #include "fiber/waiter.h"
 #include "pool/pool.h"
 #include "reactor/reactor.h"
+#include "session/block.h"
 #include "session/scope.h"
 #include "session/session_map.h"
 
@@ -88,6 +89,12 @@ core_pin_scope(PyObject *module, PyObject *scope)
     }
     Py_XSETREF(vnl_core->pinned_scope, scope == Py_None ? NULL : Py_NewRef(scope));
     Py_RETURN_NONE;
+}
+
+static PyObject *
+core_is_pinned(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(vnl_core->pinned_scope != NULL);
 }
 
 static PyObject *
@@ -208,6 +215,22 @@ static PyMethodDef core_methods[] = {
      "awaited_expression(depth=0, /)\n--\n\nWhether that frame awaits the value it is computing right now."},
     {"current_scope", core_current_scope, METH_NOARGS,
      "current_scope()\n--\n\nThe Scope of the running task or fiber, or None in plain code."},
+    {"exchange_scope", vnl_scope_exchange, METH_O,
+     "exchange_scope(scope, /)\n--\n\nMakes scope the running task's (None: one made on demand); the old "
+     "one, or None."},
+    {"begin_block", vnl_block_begin, METH_NOARGS,
+     "begin_block()\n--\n\nThe current scope has entered a transaction: what to give to end_block(), or "
+     "None."},
+    {"end_block", vnl_block_end, METH_O, "end_block(block, /)\n--\n\nThe transaction is over."},
+    {"check_session", vnl_block_check_session, METH_O,
+     "check_session(alias, /)\n--\n\nRaises where synchronous code may not use its session: NotFetched in a\n"
+     "coroutine, TransactionManagementError in a task started inside another task's open block."},
+    {"hide_blocks", vnl_block_hide, METH_NOARGS,
+     "hide_blocks()\n--\n\nThe running context forgets the open blocks it is in; what show_blocks() gives "
+     "back."},
+    {"show_blocks", vnl_block_show, METH_O, "show_blocks(block, /)\n--\n\nUndoes hide_blocks()."},
+    {"is_pinned", core_is_pinned, METH_NOARGS,
+     "is_pinned()\n--\n\nWhether a test has pinned one Scope for all tasks."},
     {"pin_scope", core_pin_scope, METH_O,
      "pin_scope(scope, /)\n--\n\nMakes every task use this Scope (None: its own again). For tests."},
     {"_sleep", core_test_sleep, METH_O, "The wait for a deadline, in seconds. For tests."},
@@ -325,8 +348,8 @@ core_exec(PyObject *module)
     vnl_core = PyModule_GetState(module);
     if (intern_names(vnl_core) < 0 || import_asyncio(vnl_core) < 0 || read_opcodes(vnl_core) < 0 ||
         vnl_fiber_setup(module) < 0 || vnl_waiter_setup(module) < 0 || vnl_reactor_setup(module) < 0 ||
-        vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_session_map_setup(module) < 0 ||
-        vnl_pool_setup(module) < 0) {
+        vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_block_setup(module) < 0 ||
+        vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||
@@ -352,6 +375,8 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->session_map_type);
     Py_VISIT(state->pool_type);
     Py_VISIT(state->fiber_type);
+    Py_VISIT(state->block_type);
+    Py_VISIT(state->block_variable);
     Py_VISIT(state->pinned_scope);
     return 0;
 }

@@ -28,6 +28,8 @@ typedef struct {
     PyTypeObject *session_map_type;
     PyTypeObject *pool_type;
     PyTypeObject *fiber_type;
+    PyTypeObject *block_type;
+    PyObject *block_variable; /* ContextVar: the innermost open block */
     /* from asyncio (owned) */
     PyObject *get_running_loop; /* _get_running_loop() -> loop or None */
     PyObject *set_running_loop;

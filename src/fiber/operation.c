@@ -3,6 +3,7 @@
 #include "core/state.h"
 #include "fiber/fiber.h"
 #include "reactor/reactor.h"
+#include "session/block.h"
 #include "session/scope.h"
 
 typedef enum {
@@ -12,10 +13,12 @@ typedef enum {
 } operation_status;
 
 typedef struct {
-    PyObject_HEAD PyObject *fn, *args, *kwargs; /* owned until started */
-    PyObject *name;                             /* owned: for messages, or NULL */
-    PyObject *scope;                            /* owned: of the task that made it, or NULL */
-    vnl_fiber *fiber;                           /* owned while started on a loop */
+    PyObject_HEAD
+    PyObject *fn, *args, *kwargs; /* owned until started */
+    PyObject *name;               /* owned: for messages, or NULL */
+    PyObject *scope;              /* owned: of the task that made it, or NULL */
+    PyObject *block;              /* owned: the open block it was made in, or NULL */
+    vnl_fiber *fiber;             /* owned while started on a loop */
     PyObject *weakrefs;
     operation_status status;
     int executing;
@@ -33,6 +36,7 @@ vnl_operation_new(PyObject *fn, PyObject *args, PyObject *kwargs)
     self->kwargs = Py_XNewRef(kwargs);
     self->name = NULL;
     self->scope = vnl_scope_current();
+    self->block = vnl_block_of_scope(self->scope);
     self->fiber = NULL;
     self->weakrefs = NULL;
     self->status = CREATED;
@@ -88,6 +92,7 @@ operation_finish(vnl_operation *self)
     Py_CLEAR(self->args);
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->scope);
+    Py_CLEAR(self->block);
     if (self->fiber != NULL) {
         vnl_fiber *fiber = self->fiber;
         self->fiber = NULL;
@@ -206,6 +211,14 @@ static PySendResult
 operation_start(vnl_operation *self, PyObject **result)
 {
     self->status = STARTED;
+    if (self->block != NULL && !((vnl_block *)self->block)->open) {
+        PyObject *name = operation_name(self);
+        (void)vnl_block_check_start(self->block, name);
+        Py_XDECREF(name);
+        operation_finish(self);
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
     PyObject *loop = vnl_running_loop();
     if (loop == NULL) {
         *result = operation_run_inline(self);
@@ -545,6 +558,7 @@ operation_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->args);
     Py_VISIT(self->kwargs);
     Py_VISIT(self->scope);
+    Py_VISIT(self->block);
     Py_VISIT(self->fiber);
     return 0;
 }
@@ -558,6 +572,7 @@ operation_clear(PyObject *op)
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->name);
     Py_CLEAR(self->scope);
+    Py_CLEAR(self->block);
     return 0;
 }
 

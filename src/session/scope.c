@@ -11,6 +11,10 @@ typedef struct {
     int has_turn;
 } scope_turn;
 
+/* In blocking mode: the scope that a driven coroutine has put in place of its
+ * thread's own sessions, or NULL.  Owned. */
+static _Thread_local PyObject *driven_scope;
+
 static vnl_scope *
 scope_new(PyObject *parent)
 {
@@ -19,6 +23,7 @@ scope_new(PyObject *parent)
         return NULL;
     }
     self->parent = Py_XNewRef(parent);
+    self->block = NULL;
     self->dict = NULL;
     self->weakrefs = NULL;
     self->holder = NULL;
@@ -81,7 +86,46 @@ vnl_scope_current(void)
     if (vnl_here.fiber != NULL) {
         return Py_XNewRef(vnl_here.fiber->scope);
     }
-    return NULL;
+    return vnl_here.place == VNL_PLAIN ? NULL : Py_XNewRef(driven_scope);
+}
+
+PyObject *
+vnl_scope_exchange(PyObject *module, PyObject *scope)
+{
+    PyObject *old = NULL;
+    if (scope != Py_None && !PyObject_TypeCheck(scope, vnl_core->scope_type)) {
+        PyErr_SetString(PyExc_TypeError, "exchange_scope(scope): a Scope or None");
+        return NULL;
+    }
+    PyObject *loop = vnl_running_loop();
+    if (loop == NULL) {
+        if (vnl_here.place != VNL_DRIVEN) {
+            PyErr_SetString(PyExc_RuntimeError, "exchange_scope() is for coroutines");
+            return NULL;
+        }
+        old = driven_scope;
+        driven_scope = scope == Py_None ? NULL : Py_NewRef(scope);
+        return old != NULL ? old : Py_NewRef(Py_None);
+    }
+    PyObject *task = PyObject_CallOneArg(vnl_core->current_task, loop);
+    Py_DECREF(loop);
+    if (task == NULL || task == Py_None) {
+        Py_XDECREF(task);
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    old = PyObject_GetAttr(task, vnl_core->str_scope);
+    if (old == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        old = Py_NewRef(Py_None);
+    }
+    int failed = old == NULL        ? -1
+                 : scope != Py_None ? PyObject_SetAttr(task, vnl_core->str_scope, scope)
+                                    : (old != Py_None ? PyObject_DelAttr(task, vnl_core->str_scope) : 0);
+    Py_DECREF(task);
+    if (failed < 0) {
+        Py_CLEAR(old);
+    }
+    return old;
 }
 
 /* 1 when a session of the scope is inside an atomic block, 0, or -1. */
@@ -207,6 +251,7 @@ scope_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->sessions);
     Py_VISIT(self->parent);
+    Py_VISIT(self->block);
     Py_VISIT(self->dict);
     return 0;
 }
@@ -217,6 +262,7 @@ scope_clear(PyObject *op)
     vnl_scope *self = (vnl_scope *)op;
     Py_CLEAR(self->sessions);
     Py_CLEAR(self->parent);
+    Py_CLEAR(self->block);
     Py_CLEAR(self->dict);
     return 0;
 }

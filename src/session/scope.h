@@ -9,8 +9,10 @@
 #include "fiber/fiber.h"
 
 typedef struct {
-    PyObject_HEAD PyObject *sessions; /* owned dict: alias -> DatabaseWrapper */
-    PyObject *parent;                 /* owned: the scope whose overflow this is, or NULL */
+    PyObject_HEAD
+    PyObject *sessions; /* owned dict: alias -> DatabaseWrapper */
+    PyObject *parent;   /* owned: the scope whose overflow this is, or NULL */
+    PyObject *block;    /* owned: its innermost open transaction, or NULL */
     PyObject *dict;
     PyObject *weakrefs;
     vnl_fiber *holder; /* borrowed: whose turn it is, or NULL */
@@ -24,6 +26,10 @@ PyObject *vnl_scope_of_task(PyObject *loop);
 /* The scope that statements issued right here belong to: the fiber's or the
  * task's.  New reference; NULL without an exception in plain code. */
 PyObject *vnl_scope_current(void);
+
+/* exchange_scope(scope): makes `scope` (None: a default one) the running task's,
+ * or in blocking mode the driven coroutine's, and gives back the old one. */
+PyObject *vnl_scope_exchange(PyObject *module, PyObject *scope);
 
 /* At the start of a fiber's call: waits for its turn inside a transaction,
  * gives the fiber an overflow scope when the task's own is busy outside of

@@ -5,9 +5,10 @@
 #include "session/scope.h"
 
 typedef struct {
-    PyObject_HEAD PyObject *base; /* owned: Django's own store, by thread */
-    PyObject *aliases;            /* owned dict: alias -> alias of the session that serves it */
-    PyObject *opened;             /* owned callable(scope, alias, session), or None */
+    PyObject_HEAD
+    PyObject *base;    /* owned: Django's own store, by thread */
+    PyObject *aliases; /* owned dict: alias -> alias of the session that serves it */
+    PyObject *opened;  /* owned callable(scope, alias, session), or None */
 } vnl_session_map;
 
 static int

@@ -10,7 +10,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vinyl import _core
 from vinyl.connections import install
-from vinyl.exceptions import NotFetched
 
 __all__ = ["SessionMixin", "close_pools", "pool_of"]
 
@@ -80,7 +79,11 @@ class SessionMixin:
     #: The engine's ``vnl_driver`` capsule.
     driver: ClassVar[Any]
 
+    #: The transaction as other tasks see it, while one is open.
+    _block: Any = None
+
     alias: str
+    in_atomic_block: bool
     settings_dict: dict[str, Any]
 
     def get_pool(
@@ -120,25 +123,16 @@ class SessionMixin:
 
     # --- only inside fibers and plain code ----------------------------------
 
-    def _refuse_outside_fibers(self) -> None:
-        place = _core.where()
-        if place in (_core.LOOP, _core.DRIVEN):
-            raise NotFetched(
-                f"Synchronous code in a coroutine needs the database '{self.alias}': await the "
-                "operation (Model.vinyl, instance.save(), …), or run the code with "
-                "'await vinyl.run(fn, …)'."
-            )
-
     def cursor(self) -> Any:
-        self._refuse_outside_fibers()
+        _core.check_session(self.alias)
         return super().cursor()  # type: ignore[misc]
 
     def chunked_cursor(self) -> Any:
-        self._refuse_outside_fibers()
+        _core.check_session(self.alias)
         return super().chunked_cursor()  # type: ignore[misc]
 
     def connect(self) -> None:
-        self._refuse_outside_fibers()
+        _core.check_session(self.alias)
         super().connect()  # type: ignore[misc]
 
     def ensure_connection(self) -> None:
@@ -147,6 +141,27 @@ class SessionMixin:
         if _core.where() in (_core.LOOP, _core.DRIVEN):
             return
         super().ensure_connection()  # type: ignore[misc]
+
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
+        super().set_autocommit(  # type: ignore[misc]
+            autocommit, force_begin_transaction_with_broken_autocommit
+        )
+        if autocommit:
+            self._end_block()
+        elif self._block is None:
+            self._block = _core.begin_block()
+
+    def close(self) -> None:
+        super().close()  # type: ignore[misc]
+        if not self.in_atomic_block:
+            self._end_block()
+
+    def _end_block(self) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            _core.end_block(block)
 
     def close_if_unusable_or_obsolete(self) -> None:
         # A task's connections are the pool's to judge.

@@ -1,0 +1,269 @@
+#include "session/block.h"
+
+#include "core/state.h"
+#include "fiber/fiber.h"
+#include "session/scope.h"
+
+static PyObject *
+root_scope(PyObject *scope)
+{
+    while (scope != NULL && ((vnl_scope *)scope)->parent != NULL) {
+        scope = ((vnl_scope *)scope)->parent;
+    }
+    return scope;
+}
+
+/* The block that the running context has: new reference, or NULL for none. */
+static int
+get_context_block(PyObject **block)
+{
+    *block = NULL;
+    if (PyContextVar_Get(vnl_core->block_variable, NULL, block) < 0) {
+        return -1;
+    }
+    if (*block == Py_None) {
+        Py_CLEAR(*block);
+    }
+    return 0;
+}
+
+static void
+raise_transaction_error(const char *format, PyObject *name)
+{
+    PyObject *module = PyImport_ImportModule("django.db.transaction");
+    PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "TransactionManagementError");
+    if (type != NULL) {
+        PyErr_Format(type, format, name);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(module);
+}
+
+PyObject *
+vnl_block_of_scope(PyObject *scope)
+{
+    vnl_scope *self = (vnl_scope *)scope;
+    return self == NULL ? NULL : Py_XNewRef(self->block);
+}
+
+int
+vnl_block_check_start(PyObject *block, PyObject *name)
+{
+    if (block == NULL || ((vnl_block *)block)->open) {
+        return 0;
+    }
+    raise_transaction_error(
+        "%U() was created inside an atomic block and awaited after its end: await it inside.", name);
+    return -1;
+}
+
+/* begin_block(): the current scope has entered a transaction. */
+PyObject *
+vnl_block_begin(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *scope = vnl_scope_current();
+    if (scope == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    vnl_block *self = PyObject_GC_New(vnl_block, vnl_core->block_type);
+    PyObject *token = NULL;
+    if (self == NULL) {
+        Py_DECREF(scope);
+        return NULL;
+    }
+    self->scope = scope;
+    self->outer = NULL;
+    self->open = 1;
+    PyObject_GC_Track(self);
+    if (get_context_block(&self->outer) < 0 ||
+        (token = PyContextVar_Set(vnl_core->block_variable, (PyObject *)self)) == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    Py_DECREF(token);
+    Py_XSETREF(((vnl_scope *)scope)->block, Py_NewRef((PyObject *)self));
+    return (PyObject *)self;
+}
+
+/* end_block(block): its transaction is over. */
+PyObject *
+vnl_block_end(PyObject *module, PyObject *op)
+{
+    if (!Py_IS_TYPE(op, vnl_core->block_type)) {
+        Py_RETURN_NONE;
+    }
+    vnl_block *self = (vnl_block *)op;
+    self->open = 0;
+    if (self->scope != NULL && ((vnl_scope *)self->scope)->block == op) {
+        PyObject *outer = self->outer;
+        while (outer != NULL && (!((vnl_block *)outer)->open || ((vnl_block *)outer)->scope != self->scope)) {
+            outer = ((vnl_block *)outer)->outer;
+        }
+        Py_XSETREF(((vnl_scope *)self->scope)->block, Py_XNewRef(outer));
+    }
+    /* The owner's context goes back to what it had; copies of it in other
+     * tasks see that the block is closed. */
+    PyObject *current = NULL;
+    if (get_context_block(&current) < 0) {
+        return NULL;
+    }
+    if (current == op) {
+        PyObject *outer = self->outer;
+        while (outer != NULL && !((vnl_block *)outer)->open) {
+            outer = ((vnl_block *)outer)->outer;
+        }
+        PyObject *token = PyContextVar_Set(vnl_core->block_variable, outer != NULL ? outer : Py_None);
+        Py_XDECREF(token);
+    }
+    Py_XDECREF(current);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* 1 when the context holds an open block of another task. */
+static int
+inherits_foreign_block(PyObject *scope)
+{
+    PyObject *block = NULL;
+    int foreign = 0;
+    if (get_context_block(&block) < 0) {
+        return -1;
+    }
+    PyObject *root = root_scope(scope);
+    for (PyObject *at = block; at != NULL; at = ((vnl_block *)at)->outer) {
+        vnl_block *self = (vnl_block *)at;
+        if (self->open && root_scope(self->scope) != root) {
+            foreign = 1;
+            break;
+        }
+    }
+    Py_XDECREF(block);
+    return foreign;
+}
+
+/* check_session(alias): whether code right here may use its session. */
+PyObject *
+vnl_block_check_session(PyObject *module, PyObject *alias)
+{
+    vnl_place place = vnl_where();
+    if (place == VNL_LOOP || place == VNL_DRIVEN) {
+        vnl_raise(
+            "NotFetched",
+            "Synchronous code in a coroutine needs the database '%S': await the operation (Model.vinyl, "
+            "instance.save(), …), or run the code with 'await vinyl.run(fn, …)'.",
+            alias);
+        return NULL;
+    }
+    if (place == VNL_FIBER && vnl_here.fiber != NULL && vnl_here.fiber->scope != NULL &&
+        vnl_core->pinned_scope == NULL) {
+        int foreign = inherits_foreign_block(vnl_here.fiber->scope);
+        if (foreign < 0) {
+            return NULL;
+        }
+        if (foreign) {
+            raise_transaction_error(
+                "This task was started inside an atomic block of another task, which is still open, and uses "
+                "the "
+                "database '%S': its statements are not part of that transaction. Create the operation in the "
+                "task "
+                "that owns the block, or use 'async with vinyl.independent():' for a connection of its own.",
+                alias);
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+/* hide_blocks(): the context forgets the blocks it is in; show_blocks() gives
+ * them back. */
+PyObject *
+vnl_block_hide(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *block = NULL;
+    if (get_context_block(&block) < 0) {
+        return NULL;
+    }
+    PyObject *token = PyContextVar_Set(vnl_core->block_variable, Py_None);
+    if (token == NULL) {
+        Py_XDECREF(block);
+        return NULL;
+    }
+    Py_DECREF(token);
+    return block != NULL ? block : Py_NewRef(Py_None);
+}
+
+PyObject *
+vnl_block_show(PyObject *module, PyObject *block)
+{
+    if (block != Py_None && !Py_IS_TYPE(block, vnl_core->block_type)) {
+        PyErr_SetString(PyExc_TypeError, "show_blocks(block): what hide_blocks() gave");
+        return NULL;
+    }
+    PyObject *token = PyContextVar_Set(vnl_core->block_variable, block);
+    if (token == NULL) {
+        return NULL;
+    }
+    Py_DECREF(token);
+    Py_RETURN_NONE;
+}
+
+static int
+block_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    vnl_block *self = (vnl_block *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->scope);
+    Py_VISIT(self->outer);
+    return 0;
+}
+
+static int
+block_clear(PyObject *op)
+{
+    vnl_block *self = (vnl_block *)op;
+    Py_CLEAR(self->scope);
+    Py_CLEAR(self->outer);
+    return 0;
+}
+
+static void
+block_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)block_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMemberDef block_members[] = {
+    {"open", Py_T_INT, offsetof(vnl_block, open), Py_READONLY, "Whether the transaction goes on."},
+    {NULL},
+};
+
+static PyType_Slot block_slots[] = {
+    {Py_tp_doc, "An open transaction of a Scope."},
+    {Py_tp_traverse, block_traverse},
+    {Py_tp_clear, block_clear},
+    {Py_tp_dealloc, block_dealloc},
+    {Py_tp_members, block_members},
+    {0, NULL},
+};
+
+static PyType_Spec block_spec = {
+    .name = "vinyl._core.Block",
+    .basicsize = sizeof(vnl_block),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = block_slots,
+};
+
+int
+vnl_block_setup(PyObject *module)
+{
+    vnl_core->block_variable = PyContextVar_New("vinyl_block", Py_None);
+    vnl_core->block_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &block_spec, NULL);
+    return vnl_core->block_variable == NULL || vnl_core->block_type == NULL ? -1 : 0;
+}

@@ -1,0 +1,32 @@
+/* Block: an open transaction of a scope, as other tasks see it.  Tasks inherit
+ * the block in which they were created through a context variable; it is not
+ * theirs, and while it is open they may not use the database without saying
+ * how (vinyl.independent). */
+#ifndef VNL_SESSION_BLOCK_H
+#define VNL_SESSION_BLOCK_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+typedef struct vnl_block {
+    PyObject_HEAD
+    PyObject *scope; /* owned until it is closed */
+    PyObject *outer; /* owned: the block that the context had before, or NULL */
+    int open;
+} vnl_block;
+
+int vnl_block_setup(PyObject *module);
+/* The innermost open block of a scope.  New reference or NULL, no exception. */
+PyObject *vnl_block_of_scope(PyObject *scope);
+/* 0, or -1 with TransactionManagementError when an operation that was created
+ * in `block` (may be NULL) comes after its end. */
+int vnl_block_check_start(PyObject *block, PyObject *name);
+
+/* For the module's method table. */
+PyObject *vnl_block_begin(PyObject *module, PyObject *ignored);
+PyObject *vnl_block_end(PyObject *module, PyObject *block);
+PyObject *vnl_block_check_session(PyObject *module, PyObject *alias);
+PyObject *vnl_block_hide(PyObject *module, PyObject *ignored);
+PyObject *vnl_block_show(PyObject *module, PyObject *block);
+
+#endif
