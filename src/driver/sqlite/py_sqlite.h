@@ -57,8 +57,9 @@ struct vnl_cursor;
 /* What Django's wrapper holds as `connection`: it borrows a physical
  * connection from the pool for as long as it needs one. */
 typedef struct vnl_link {
-    PyObject_HEAD vnl_sqlite_state *state; /* of the module, which the type keeps alive */
-    PyObject *pool;                        /* NULL: opens a connection of its own */
+    PyObject_HEAD
+    vnl_sqlite_state *state; /* of the module, which the type keeps alive */
+    PyObject *pool;          /* NULL: opens a connection of its own */
     PyObject *config;
     PyObject *isolation_level; /* str or None, as sqlite3's */
     PyObject *trace;
@@ -80,7 +81,8 @@ typedef struct vnl_link {
 } vnl_link;
 
 typedef struct vnl_cursor {
-    PyObject_HEAD vnl_link *link;  /* strong */
+    PyObject_HEAD
+    vnl_link *link;                /* strong */
     struct vnl_cursor *next, **at; /* in link->open */
     vnl_sqlite_stmt *stmt;         /* under way; a row is waiting */
     PyObject *bound;               /* keeps bound values alive */
@@ -165,6 +167,15 @@ vnl_link *vnl_link_new(vnl_sqlite_state *state, PyObject *config, PyObject *pool
 PyObject *vnl_cursor_new(vnl_link *link, int format);
 /* Lets go of the statement under way, if any.  Does not switch. */
 void vnl_cursor_reset(vnl_cursor *cursor);
+/* Into the link's open cursors. */
+void vnl_cursor_link(vnl_cursor *cursor);
+/* vnl_link_enter_wait for a cursor's own calls, which must not nest. */
+int vnl_cursor_enter_wait(vnl_cursor *cursor, int take);
+void vnl_cursor_leave(vnl_cursor *cursor);
+
+/* --- py_execute.c */
+/* One step; 1: a row stands ready, 0: done, -1: failed, the statement gone. */
+int vnl_cursor_step_wait(vnl_cursor *cursor, int first);
 PyObject *vnl_cursor_execute_wait(vnl_cursor *cursor, PyObject *sql, PyObject *params);
 PyObject *vnl_cursor_executemany_wait(vnl_cursor *cursor, PyObject *sql, PyObject *rows);
 

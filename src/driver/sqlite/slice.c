@@ -10,10 +10,24 @@
 #include "sqlite.h"
 
 #define STEPS_PER_LOOK 400
-#define TURN_NS 500000     /* longest stretch of one statement on the loop */
+#define TURN_NS 500000   /* longest stretch of one statement on the loop */
+#define TURNS_NS 1000000 /* of all that are under way, each once */
+#define TURN_SHORTEST_NS 50000
 #define SIGNAL_NS 50000000 /* how often blocking mode looks for Ctrl-C */
 #define BUSY_FIRST_NS 1000000
 #define BUSY_LONGEST_NS 25000000
+
+/* Statements of this thread that wait for their next turn. */
+static _Thread_local int in_line;
+
+/* How long this one may go on. */
+static int64_t
+turn_length(void)
+{
+    int64_t share = TURNS_NS / (in_line + 1);
+
+    return share > TURN_NS ? TURN_NS : share < TURN_SHORTEST_NS ? TURN_SHORTEST_NS : share;
+}
 
 int64_t
 vnl_sqlite_now(void)
@@ -36,7 +50,9 @@ look_wait(vnl_sqlite_conn *conn)
     if (token != NULL) {
         host->lock(token);
     }
+    in_line++;
     rc = host->error_pending() ? -1 : host->core->turn_wait();
+    in_line--;
     conn->turn_start = vnl_sqlite_now();
     conn->signal_look = conn->turn_start;
     if (token != NULL) {
@@ -58,7 +74,7 @@ on_progress(void *arg)
         return 0;
     }
     now = vnl_sqlite_now();
-    if (conn->suspendable ? now - conn->turn_start < TURN_NS : now - conn->signal_look < SIGNAL_NS) {
+    if (conn->suspendable ? now - conn->turn_start < turn_length() : now - conn->signal_look < SIGNAL_NS) {
         return 0;
     }
     return look_wait(conn) < 0;
@@ -121,7 +137,7 @@ vnl_sqlite_slice_install(vnl_sqlite_conn *conn)
 int
 vnl_sqlite_turn_wait(vnl_sqlite_conn *conn)
 {
-    if (!vnl_sqlite_host_calls.core->can_suspend() || vnl_sqlite_now() - conn->turn_start < TURN_NS) {
+    if (!vnl_sqlite_host_calls.core->can_suspend() || vnl_sqlite_now() - conn->turn_start < turn_length()) {
         return 0;
     }
     return look_wait(conn);

@@ -14,6 +14,7 @@
 typedef struct vinyl_file {
     sqlite3_file base;
     sqlite3_file *real; /* right behind this struct */
+    int journal;        /* a rollback journal */
 } vinyl_file;
 
 static sqlite3_vfs *real_vfs;
@@ -64,6 +65,7 @@ run_sync(void *arg)
 static int
 x_sync(sqlite3_file *file, int flags)
 {
+    const vnl_sqlite_host *host = &vnl_sqlite_host_calls;
     sync_job *job;
     int rc;
 
@@ -71,11 +73,15 @@ x_sync(sqlite3_file *file, int flags)
         return REAL(file)->pMethods->xSync(REAL(file), flags);
     }
     *job = (sync_job){.file = REAL(file), .flags = flags, .rc = SQLITE_IOERR_FSYNC};
-    /* A cancel that came meanwhile stays pending and ends the statement after
-     * SQLite has finished what it is doing: the sync itself has happened. */
-    (void)vnl_sqlite_host_calls.core->job_wait(run_sync, job);
+    (void)host->core->job_wait(run_sync, job);
     rc = job->rc;
     free(job);
+    /* A cancel that came meanwhile stays pending.  As long as the journal is
+     * not whole the transaction can still go back; later SQLite finishes what
+     * it is doing, and the statement ends after that. */
+    if (rc == SQLITE_OK && host->error_pending() && ((vinyl_file *)file)->journal) {
+        rc = SQLITE_IOERR_FSYNC;
+    }
     return rc;
 }
 
@@ -235,6 +241,7 @@ v_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags, i
 
     ours->real = (sqlite3_file *)(ours + 1);
     ours->base.pMethods = NULL;
+    ours->journal = (flags & SQLITE_OPEN_MAIN_JOURNAL) != 0;
     memset(ours->real, 0, (size_t)real_vfs->szOsFile);
     rc = real_vfs->xOpen(real_vfs, name, ours->real, flags, out_flags);
     if (ours->real->pMethods != NULL) {
