@@ -12,9 +12,10 @@ import os
 
 import django
 
+os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
+
 pytest_plugins = ("fix_mode", "fix_postgres", "fix_engine", "fix_leaks")
 
 
 def pytest_configure() -> None:
-    os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
     django.setup()

@@ -25,6 +25,7 @@ from django.db import connections
 from fix_postgres import waived
 from private_postgres import PrivatePostgres
 
+from vinyl.backends.base import close_pools
 from vinyl.connections import refresh
 
 ENGINES = ("sqlite", "postgresql")
@@ -58,27 +59,24 @@ class Engine:
 @contextmanager
 def installed(databases: dict[str, dict[str, Any]]) -> Iterator[None]:
     """DATABASES is ``databases`` for a while; what was connected before or since is closed."""
-    forget_connections()
     before = dict(connections.settings)
-    connections.settings.clear()
-    connections.settings.update(connections.configure_settings(databases))
-    settings.DATABASES = connections.settings
-    refresh()
+    _replace(connections.configure_settings(databases))
     try:
         yield
     finally:
-        forget_connections()
-        connections.settings.clear()
-        connections.settings.update(before)
-        refresh()
+        _replace(before)
 
 
-def forget_connections() -> None:
-    """Closes this thread's connections and every pool, so that DATABASES can change."""
-    connections.close_all()
-    for alias in list(connections.settings):
-        if hasattr(connections._connections, alias):
-            del connections[alias]
+def _replace(databases: dict[str, dict[str, Any]]) -> None:
+    """Closes this thread's connections and every pool, then puts these DATABASES in force."""
+    for wrapper in connections.all(initialized_only=True):
+        wrapper.close()
+        del connections[wrapper.alias]
+    close_pools()
+    connections.settings.clear()
+    connections.settings.update(databases)
+    settings.DATABASES = connections.settings
+    refresh()
 
 
 def _plain(entry: dict[str, Any], name: str) -> dict[str, Any]:
