@@ -73,7 +73,7 @@ names(PyObject *cls, const char *attribute, const char *prefix, char *out, size_
     int result = 0;
 
     if (text != NULL && strlen(text) < size && strncmp(text, prefix, strlen(prefix)) == 0) {
-        strcpy(out, text);
+        memcpy(out, text, strlen(text) + 1);
         result = 1;
     }
     Py_XDECREF(value);

@@ -69,24 +69,45 @@ class_text(PyObject *cls, const char *name, char *out, size_t size)
     }
     text = PyUnicode_Check(value) ? PyUnicode_AsUTF8(value) : "";
     if (text != NULL && strlen(text) < size) {
-        strcpy(out, text);
+        memcpy(out, text, strlen(text) + 1);
     }
     Py_DECREF(value);
     return text == NULL ? -1 : 0;
 }
 
-/* 1 when some base of `cls` has this name. */
+/* 1 when `cls` derives from psycopg's class of this name and loads as it does,
+ * 0 when not, -1 with an exception.  Where the class itself was made says
+ * nothing: psycopg makes one per type with type(), and in its pure Python form
+ * that gives them the module of ABCMeta. */
 static int
-derives(PyObject *cls, const char *name)
+loads_as(PyObject *cls, const char *module, const char *name)
 {
     PyObject *mro = PyType_Check(cls) ? ((PyTypeObject *)cls)->tp_mro : NULL;
 
     for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
-        const char *base = ((PyTypeObject *)PyTuple_GET_ITEM(mro, i))->tp_name;
-        const char *dot = strrchr(base, '.');
-        if (strcmp(dot ? dot + 1 : base, name) == 0) {
-            return 1;
+        PyObject *base = PyTuple_GET_ITEM(mro, i); /* borrowed */
+        PyObject *load = NULL, *own = NULL;
+        char text[80];
+        int same = 0;
+
+        if (class_text(base, "__name__", text, sizeof(text)) < 0) {
+            return -1;
         }
+        if (strcmp(text, name) != 0) {
+            continue;
+        }
+        if (class_text(base, "__module__", text, sizeof(text)) < 0) {
+            return -1;
+        }
+        if (strcmp(text, module) != 0) {
+            continue;
+        }
+        load = PyObject_GetAttrString(base, "load");
+        own = load == NULL ? NULL : PyObject_GetAttrString(cls, "load");
+        same = own == NULL ? -1 : own == load;
+        Py_XDECREF(load);
+        Py_XDECREF(own);
+        return same;
     }
     return 0;
 }
@@ -165,6 +186,26 @@ of_psycopg(const char *module)
            strcmp(module, "psycopg_binary._psycopg") == 0;
 }
 
+/* Arrays, ranges and multiranges: psycopg makes a class for each type. */
+static int
+resolve_container(vnl_codec *codec, PyObject *cls)
+{
+    int found = loads_as(cls, "psycopg.types.array", "ArrayLoader");
+
+    if (found != 0) {
+        return found < 0 ? -1 : resolve_array(codec, cls);
+    }
+    found = loads_as(cls, "psycopg.types.range", "RangeLoader");
+    if (found != 0) {
+        return found < 0 ? -1 : resolve_range(codec, cls, vnl_range_text);
+    }
+    found = loads_as(cls, "psycopg.types.multirange", "MultirangeLoader");
+    if (found != 0) {
+        return found < 0 ? -1 : resolve_range(codec, cls, vnl_multirange_text);
+    }
+    return 0;
+}
+
 static int
 resolve_class(vnl_decode_ctx *ctx, vnl_codec *codec, PyObject *cls)
 {
@@ -181,25 +222,15 @@ resolve_class(vnl_decode_ctx *ctx, vnl_codec *codec, PyObject *cls)
         codec->arg = PyObject_GetAttrString(cls, "timezone");
         return codec->arg == NULL ? -1 : 0;
     }
-    if (!of_psycopg(module)) {
-        return 0;
-    }
-    for (size_t i = 0; i < LEN(by_class); i++) {
-        if (strcmp(name, by_class[i].name) == 0) {
-            codec->fn[0] = by_class[i].text;
-            return resolve_arg(ctx, codec, cls);
+    if (of_psycopg(module)) {
+        for (size_t i = 0; i < LEN(by_class); i++) {
+            if (strcmp(name, by_class[i].name) == 0) {
+                codec->fn[0] = by_class[i].text;
+                return resolve_arg(ctx, codec, cls);
+            }
         }
     }
-    if (strcmp(module, "psycopg.types.array") == 0 && derives(cls, "ArrayLoader")) {
-        return resolve_array(codec, cls);
-    }
-    if (strcmp(module, "psycopg.types.range") == 0 && derives(cls, "RangeLoader")) {
-        return resolve_range(codec, cls, vnl_range_text);
-    }
-    if (strcmp(module, "psycopg.types.multirange") == 0 && derives(cls, "MultirangeLoader")) {
-        return resolve_range(codec, cls, vnl_multirange_text);
-    }
-    return 0;
+    return resolve_container(codec, cls);
 }
 
 /* A container can be decoded from binary when its elements can. */
