@@ -1,6 +1,6 @@
 # Every target sets up what it needs on a fresh machine, and is quick the second time.
 # Each has its own .venv-*/ and build/*/; `make clean` removes them.
-.PHONY: help demo test test-c lint asan docs clean
+.PHONY: help demo test test-c django-suite lint asan docs clean
 
 DB ?= sqlite
 ARGS ?=
@@ -8,6 +8,8 @@ ARGS ?=
 help:
 	@echo "make demo [DB=postgresql] [CHECK=1]   the example site on http://127.0.0.1:8000"
 	@echo "make test [ARGS='-k name']            C tests, then pytest on both engines in all modes"
+	@echo "make django-suite [DJANGO=6.1] [DB=postgresql] [MODE=fiber|tasks|blocking] [APPS='queries']"
+	@echo "                                      Django's own tests on vinyl, compared with Django's backend"
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
 	@echo "make asan [ARGS=...]                  the tests under AddressSanitizer and UBSan"
 	@echo "make docs                             the documentation, into build/docs"
@@ -21,6 +23,11 @@ test: test-c
 
 test-c:
 	@tools/run test meson test -C build/test --no-rebuild --print-errorlogs
+
+django-suite:
+	@tools/run suite env PYTHONPATH=tools python -m django_suite $(if $(DJANGO),--django $(DJANGO)) \
+	  $(if $(DB),--db $(DB)) $(if $(MODE),--mode $(MODE)) $(if $(APPS),--apps "$(APPS)") \
+	  $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(SQLITE_FILE),--sqlite-file)
 
 lint:
 	@tools/run test true

@@ -47,6 +47,7 @@ PURPOSES = {
     "test": Purpose("test", ("-Dbuildtype=debugoptimized",), (*BUILD_NEEDS, "postgresql")),
     "asan": Purpose("test", SANITIZE, (*BUILD_NEEDS, "postgresql", "libasan")),
     "demo": Purpose("demo", ("-Dbuildtype=release",), BUILD_NEEDS),
+    "suite": Purpose("suite", None, (*BUILD_NEEDS, "postgresql")),
     "lint": Purpose("lint"),
     "docs": Purpose("docs"),
 }
