@@ -38,4 +38,15 @@ PyErr_SetRaisedException(PyObject *exc)
 }
 #endif
 
+#if PY_VERSION_HEX < 0x030D0000
+/* 1 with a new reference, 0 when the referent is gone, -1 with an exception. */
+static inline int
+PyWeakref_GetRef(PyObject *ref, PyObject **referent)
+{
+    PyObject *found = PyWeakref_GetObject(ref);
+    *referent = found == NULL || found == Py_None ? NULL : Py_NewRef(found);
+    return found == NULL ? -1 : *referent != NULL;
+}
+#endif
+
 #endif

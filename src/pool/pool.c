@@ -8,9 +8,11 @@
 #include "fiber/wait.h"
 #include "pool/shard.h"
 #include "reactor/reactor.h"
+#include "session/scope.h"
 
 typedef struct {
-    PyObject_HEAD const vnl_driver *driver;
+    PyObject_HEAD
+    const vnl_driver *driver;
     PyObject *capsule; /* owned: keeps the driver */
     PyObject *config;  /* owned: what the driver opens connections with */
     PyObject *name;    /* owned: the alias, for messages */
@@ -127,20 +129,37 @@ free_when_unused(vnl_shard *shard)
     }
 }
 
+static vnl_shard *
+shard_at(vnl_pool *self, PyObject *address)
+{
+    void *pointer = PyLong_AsVoidPtr(address);
+    for (vnl_node *node = self->shards.next; node != &self->shards; node = node->next) {
+        if (VNL_CONTAINER(node, vnl_shard, link) == pointer) {
+            return pointer;
+        }
+    }
+    return NULL; /* its loop has ended */
+}
+
+/* self = (pool, address of shard).  New reference. */
+static PyObject *
+bind_to_shard(vnl_pool *self, vnl_shard *shard, PyMethodDef *def)
+{
+    PyObject *pair = Py_BuildValue("(ON)", (PyObject *)self, PyLong_FromVoidPtr(shard));
+    PyObject *bound = pair == NULL ? NULL : PyCFunction_New(def, pair);
+    Py_XDECREF(pair);
+    return bound;
+}
+
 /* The end of a loop: on_close callback with self = (pool, address of shard). */
 static PyObject *
 shard_end(PyObject *pair, PyObject *Py_UNUSED(ignored))
 {
-    vnl_pool *self = (vnl_pool *)PyTuple_GET_ITEM(pair, 0);
-    void *address = PyLong_AsVoidPtr(PyTuple_GET_ITEM(pair, 1));
-    for (vnl_node *node = self->shards.next; node != &self->shards; node = node->next) {
-        vnl_shard *shard = VNL_CONTAINER(node, vnl_shard, link);
-        if (shard == address) {
-            shard->closed = 1;
-            vnl_shard_close_idle(shard);
-            free_when_unused(shard);
-            break;
-        }
+    vnl_shard *shard = shard_at((vnl_pool *)PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+    if (shard != NULL) {
+        shard->closed = 1;
+        vnl_shard_close_idle(shard);
+        free_when_unused(shard);
     }
     Py_RETURN_NONE;
 }
@@ -150,12 +169,50 @@ static PyMethodDef shard_end_def = {"end", shard_end, METH_NOARGS, NULL};
 static int
 tell_reactor(vnl_pool *self, vnl_shard *shard, PyObject *reactor)
 {
-    PyObject *pair = Py_BuildValue("(ON)", (PyObject *)self, PyLong_FromVoidPtr(shard));
-    PyObject *end = pair == NULL ? NULL : PyCFunction_New(&shard_end_def, pair);
-    Py_XDECREF(pair);
+    PyObject *end = bind_to_shard(self, shard, &shard_end_def);
     int failed = end == NULL || PyList_Append(((vnl_reactor *)reactor)->on_close, end) < 0;
     Py_XDECREF(end);
     return failed ? -1 : 0;
+}
+
+static void call_janitor_later(vnl_pool *self, vnl_shard *shard);
+
+/* Closes what has been idle too long, and comes again while there is more. */
+static PyObject *
+janitor(PyObject *pair, PyObject *Py_UNUSED(ignored))
+{
+    vnl_pool *self = (vnl_pool *)PyTuple_GET_ITEM(pair, 0);
+    vnl_shard *shard = shard_at(self, PyTuple_GET_ITEM(pair, 1));
+    if (shard != NULL && shard->generation == vnl_fork_generation) {
+        shard->janitor = 0;
+        if (vnl_shard_drop_stale(shard, &self->limits, vnl_now()) > 0 && shard->available > 0) {
+            call_janitor_later(self, shard);
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef janitor_def = {"janitor", janitor, METH_NOARGS, NULL};
+
+static void
+call_janitor_later(vnl_pool *self, vnl_shard *shard)
+{
+    PyObject *raised = PyErr_GetRaisedException(); /* connections come back in clean-ups too */
+    PyObject *call = bind_to_shard(self, shard, &janitor_def);
+    PyObject *loop = ((vnl_reactor *)shard->owner)->loop;
+    double seconds = (double)self->limits.max_idle / 1e9;
+    PyObject *handle = call == NULL ? NULL : PyObject_CallMethod(loop, "call_later", "dO", seconds, call);
+    if (handle == NULL) {
+        PyErr_Clear(); /* a loop that ends closes them anyway */
+    }
+    else {
+        shard->janitor = 1;
+    }
+    Py_XDECREF(call);
+    Py_XDECREF(handle);
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
 }
 
 /* The shard of where we are, made on first use.  Borrowed. */
@@ -226,15 +283,66 @@ open_slot_wait(vnl_pool *self, vnl_shard *shard)
     return slot;
 }
 
+/* "Task-7 (2.1 s)": who uses a slot, and for how long.  New reference. */
+static PyObject *
+describe_holder(const vnl_slot *slot, int64_t now)
+{
+    PyObject *task = NULL, *name = NULL;
+    long tenths = (long)((now - slot->since) / 100000000);
+    if (slot->holder != NULL && PyWeakref_GetRef(slot->holder, &task) > 0) {
+        name = PyObject_CallMethod(task, "get_name", NULL);
+        Py_DECREF(task);
+    }
+    if (name == NULL) {
+        PyErr_Clear();
+        name = PyUnicode_FromString("a task that has ended");
+    }
+    PyObject *text =
+        name == NULL ? NULL : PyUnicode_FromFormat("%S (%ld.%ld s)", name, tenths / 10, tenths % 10);
+    Py_XDECREF(name);
+    return text;
+}
+
+/* The holders of all used slots, the longest first, five at most.  New
+ * reference. */
+static PyObject *
+describe_holders(const vnl_shard *shard)
+{
+    PyObject *texts = PyList_New(0);
+    PyObject *comma = PyUnicode_FromString(", ");
+    PyObject *joined = NULL;
+    int64_t now = vnl_now();
+    const vnl_node *node = shard->used.next;
+    for (; texts != NULL && node != &shard->used && PyList_GET_SIZE(texts) < 5; node = node->next) {
+        PyObject *text = describe_holder(VNL_CONTAINER(node, vnl_slot, link), now);
+        int failed = text == NULL || PyList_Append(texts, text) < 0;
+        Py_XDECREF(text);
+        if (failed) {
+            Py_CLEAR(texts);
+        }
+    }
+    if (texts != NULL && comma != NULL) {
+        joined = PyUnicode_Join(comma, texts);
+    }
+    Py_XDECREF(texts);
+    Py_XDECREF(comma);
+    return joined;
+}
+
 static void
 raise_timeout(vnl_pool *self, vnl_shard *shard)
 {
+    PyObject *holders = describe_holders(shard);
+    if (holders == NULL) {
+        return;
+    }
     vnl_raise(
         "PoolTimeout",
         "No connection of database '%U' became free within %d.%d s: all %d (OPTIONS['pool']['max_size']) are "
-        "in use and %d others wait.",
+        "in use, by %U, and %d others wait.",
         self->name, (int)(self->limits.timeout / 1000000000), (int)(self->limits.timeout / 100000000 % 10),
-        self->limits.max_size, shard->waiting);
+        self->limits.max_size, holders, shard->waiting);
+    Py_DECREF(holders);
 }
 
 /* Queues until a slot is handed over or room to open one. */
@@ -330,6 +438,8 @@ vnl_pool_take_wait(PyObject *op)
         Py_DECREF(self);
         return NULL;
     }
+    PyObject *scope = vnl_can_suspend() ? vnl_here.fiber->scope : NULL;
+    slot->holder = scope != NULL ? Py_XNewRef(((vnl_scope *)scope)->task) : NULL;
     slot->pool = self; /* the reference goes with the slot */
     return slot;
 }
@@ -339,7 +449,9 @@ vnl_pool_give(vnl_slot *slot, int reusable)
 {
     vnl_pool *self = slot->pool;
     vnl_shard *shard = slot->shard;
-    slot->pool = NULL;
+    PyObject *holder = slot->holder;
+    slot->pool = slot->holder = NULL;
+    Py_XDECREF(holder);
     if (slot->generation != vnl_fork_generation) {
         self->driver->abandon(slot->conn);
         vnl_list_remove(&slot->link);
@@ -353,6 +465,10 @@ vnl_pool_give(vnl_slot *slot, int reusable)
     }
     wake(vnl_shard_give(shard, slot, reusable, vnl_now()));
     wake(vnl_shard_pass_room(shard, &self->limits));
+    if (shard->available > 0 && shard->size > self->limits.min_size && shard->owner != NULL &&
+        !shard->janitor) {
+        call_janitor_later(self, shard);
+    }
     free_when_unused(shard);
     Py_DECREF(self);
 }

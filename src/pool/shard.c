@@ -35,24 +35,26 @@ drop_idle(vnl_shard *shard, vnl_slot *slot)
     slot_close(shard, slot);
 }
 
-static void
-drop_stale(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now)
+int
+vnl_shard_drop_stale(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now)
 {
     vnl_node *node = NULL;
     while (shard->size > limits->min_size && (node = vnl_list_last(&shard->idle)) != NULL) {
         vnl_slot *slot = VNL_CONTAINER(node, vnl_slot, link);
         if (now - slot->since < limits->max_idle) {
-            return;
+            break;
         }
         drop_idle(shard, slot);
     }
+    int beyond = shard->size - limits->min_size;
+    return beyond < 0 ? 0 : beyond;
 }
 
 vnl_slot *
 vnl_shard_take_idle(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now)
 {
     vnl_node *node = NULL;
-    drop_stale(shard, limits, now);
+    (void)vnl_shard_drop_stale(shard, limits, now);
     while ((node = vnl_list_first(&shard->idle)) != NULL) {
         vnl_slot *slot = VNL_CONTAINER(node, vnl_slot, link);
         if (now >= slot->expires) {

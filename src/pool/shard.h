@@ -32,13 +32,15 @@ typedef struct vnl_shard {
     unsigned generation; /* of forks */
     unsigned epoch;      /* slots of earlier epochs are closed when given */
     int closed;          /* its loop is gone */
+    int janitor;         /* a call that closes idle connections is due */
     vnl_pool_counts count;
 } vnl_shard;
 
 struct vnl_slot {
     vnl_node link;
     vnl_shard *shard;
-    void *pool; /* the pool object, referenced while used */
+    void *pool;   /* the pool object, referenced while used */
+    void *holder; /* weak reference to the task that uses it, or NULL; the pool's */
     void *conn;
     int64_t expires;
     int64_t since; /* idle or used since */
@@ -65,6 +67,9 @@ void vnl_shard_opened(vnl_shard *shard, vnl_slot *slot);
 vnl_request *vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now);
 /* After room has become free: the first in the queue, now allowed to open. */
 vnl_request *vnl_shard_pass_room(vnl_shard *shard, const vnl_pool_limits *limits);
+/* Closes what has been idle for max_idle, down to min_size.  What is left
+ * beyond min_size. */
+int vnl_shard_drop_stale(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now);
 void vnl_shard_close_idle(vnl_shard *shard);
 /* A forked child: forgets the parent's connections without a word. */
 void vnl_shard_abandon(vnl_shard *shard, unsigned generation);

@@ -24,6 +24,7 @@ scope_new(PyObject *parent)
     }
     self->parent = Py_XNewRef(parent);
     self->block = NULL;
+    self->task = NULL;
     self->dict = NULL;
     self->weakrefs = NULL;
     self->holder = NULL;
@@ -63,6 +64,12 @@ vnl_scope_of_task(PyObject *loop)
     if (scope == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
         scope = (PyObject *)scope_new(NULL);
+        if (scope != NULL) {
+            ((vnl_scope *)scope)->task = PyWeakref_NewRef(task, NULL);
+            if (((vnl_scope *)scope)->task == NULL) {
+                PyErr_Clear(); /* an unusual task type: it stays unnamed */
+            }
+        }
         if (scope != NULL && PyObject_SetAttr(task, vnl_core->str_scope, scope) < 0) {
             Py_CLEAR(scope);
         }
@@ -197,6 +204,7 @@ vnl_scope_enter_wait(vnl_fiber *fiber)
     if (overflow == NULL) {
         return -1;
     }
+    overflow->task = Py_XNewRef(self->task);
     overflow->holder = fiber;
     Py_SETREF(fiber->scope, (PyObject *)overflow);
     return 0;
@@ -252,6 +260,7 @@ scope_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->sessions);
     Py_VISIT(self->parent);
     Py_VISIT(self->block);
+    Py_VISIT(self->task);
     Py_VISIT(self->dict);
     return 0;
 }
@@ -263,6 +272,7 @@ scope_clear(PyObject *op)
     Py_CLEAR(self->sessions);
     Py_CLEAR(self->parent);
     Py_CLEAR(self->block);
+    Py_CLEAR(self->task);
     Py_CLEAR(self->dict);
     return 0;
 }

@@ -13,6 +13,7 @@ typedef struct {
     PyObject *sessions; /* owned dict: alias -> DatabaseWrapper */
     PyObject *parent;   /* owned: the scope whose overflow this is, or NULL */
     PyObject *block;    /* owned: its innermost open transaction, or NULL */
+    PyObject *task;     /* owned weak reference to the task it belongs to, or NULL */
     PyObject *dict;
     PyObject *weakrefs;
     vnl_fiber *holder; /* borrowed: whose turn it is, or NULL */
