@@ -18,7 +18,7 @@ from psycopg.types.hstore import register_hstore
 from vinyl._postgres import _Codec
 
 DATABASE = "vinyl_row"
-PARAMETERS = ("TimeZone", "DateStyle", "IntervalStyle", "standard_conforming_strings")
+PARAMETERS = ("TimeZone", "DateStyle", "IntervalStyle")
 
 
 @dataclass

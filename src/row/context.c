@@ -32,7 +32,6 @@ vnl_decode_ctx_new(PyObject *module, PyObject *adapters)
     ctx->adapters = Py_NewRef(adapters ? adapters : st->default_map);
     ctx->server_tz = Py_NewRef(st->dt->TimeZone_UTC);
     ctx->interval_postgres = 1;
-    ctx->conforming_strings = 1;
     return ctx;
 }
 
@@ -214,9 +213,6 @@ vnl_decode_ctx_set_parameter(vnl_decode_ctx *ctx, const char *name, const char *
     if (strcmp(name, "IntervalStyle") == 0) {
         ctx->interval_postgres = strcmp(value, "postgres") == 0;
         ctx->interval_sql = strcmp(value, "sql_standard") == 0;
-    }
-    else if (strcmp(name, "standard_conforming_strings") == 0) {
-        ctx->conforming_strings = strcmp(value, "on") == 0;
     }
     return 0;
 }

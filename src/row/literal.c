@@ -24,9 +24,9 @@ static const struct {
 /* '…', or E'…' when there is a backslash: right under either setting of
  * standard_conforming_strings. The space keeps E apart from a word before it. */
 static void
-put_quoted(vnl_buf *out, const char *data, size_t len, int plain_backslash)
+put_quoted(vnl_buf *out, const char *data, size_t len)
 {
-    int escaped = !plain_backslash && memchr(data, '\\', len) != NULL;
+    int escaped = memchr(data, '\\', len) != NULL;
 
     vnl_buf_puts(out, escaped ? " E'" : "'");
     for (size_t i = 0; i < len; i++) {
@@ -105,7 +105,7 @@ put_scalar(vnl_decode_ctx *ctx, const vnl_class *cls, PyObject *value, vnl_buf *
         put_number(out, &text);
     }
     else {
-        put_quoted(out, data, text.len, cls->kind == VNL_KIND_BYTES && ctx->conforming_strings);
+        put_quoted(out, data, text.len);
         put_cast(out, oid);
     }
     vnl_buf_free(&text);
@@ -141,7 +141,7 @@ put_list(vnl_decode_ctx *ctx, PyObject *value, vnl_buf *out)
     int result = vnl_dump_list(ctx, value, &text, &oid);
 
     if (result > 0) {
-        put_quoted(out, text.data, text.len, 0);
+        put_quoted(out, text.data, text.len);
         put_cast(out, oid);
         result = 0;
     }

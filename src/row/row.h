@@ -129,7 +129,6 @@ struct vnl_decode_ctx {
     int date_dmy; /* the order of the non-ISO styles */
     int interval_postgres;
     int interval_sql;
-    int conforming_strings;
     int depth;          /* nesting of arrays being decoded */
     vnl_codec **codecs; /* open addressing by oid */
     uint32_t codecs_cap, codecs_used;

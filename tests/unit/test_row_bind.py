@@ -310,7 +310,6 @@ def test_date_styles(postgres_server: PrivatePostgres) -> None:
         (1.0, b"1.0"),
         ("it's", b"'it''s'"),
         ("a\\b", b" E'a\\\\b'"),
-        (b"\x00a", b"'\\x0061'::bytea"),
         ([1, 2], b"'{1,2}'::int2[]"),
         (None, b"NULL"),
         (datetime.timedelta(days=1, seconds=5), b"'1 day 0:00:05'::interval"),
