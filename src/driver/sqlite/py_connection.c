@@ -198,7 +198,7 @@ set_isolation_level(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     static const char *const levels[] = {"", "DEFERRED", "IMMEDIATE", "EXCLUSIVE"};
     vnl_link *self = (vnl_link *)op;
-    PyObject *done;
+    PyObject *done = NULL;
 
     if (value == NULL) {
         PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
