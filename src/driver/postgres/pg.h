@@ -165,6 +165,7 @@ typedef struct vnl_hole {
 #define VNL_SQL_SHARE 32     /* GROUP BY or DISTINCT: equal parameters share a number */
 #define VNL_SQL_DEALLOC 64   /* DEALLOCATE, DISCARD */
 #define VNL_SQL_NAMED 128    /* %(name)s */
+#define VNL_SQL_SIMPLE 256   /* looks at what the extended protocol would leave a trace in */
 
 typedef struct vnl_sql {
     char *text; /* without its placeholders, %% as % */

@@ -97,6 +97,7 @@ typedef struct pg_link {
     int autocommit;
     int broken; /* lost inside a transaction, which is gone */
     int pins;   /* server-side cursors held open outside a transaction */
+    int strict_commit; /* a COMMIT that rolled back raises */
     int sticky; /* the server's session holds state of ours: not for others */
     uint64_t txn; /* counts transactions */
     PyObject *isolation_level, *read_only, *deferrable; /* or None */
@@ -142,7 +143,7 @@ typedef struct pg_cursor {
     PyObject *description;
     PyObject *statusmessage;
     Py_ssize_t arraysize, itersize;
-    int closed;
+    int closed, server_side;
     /* server-side */
     PyObject *name;
     int scrollable; /* -1: not said */
@@ -153,7 +154,7 @@ typedef struct pg_cursor {
 } pg_cursor;
 
 extern PyType_Spec pg_cursor_spec;
-PyObject *pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withhold);
+PyObject *pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withhold, int server_side);
 /* The cursor's rows are those of `result` (stolen). */
 int pg_cursor_take(pg_cursor *cursor, PGresult *result);
 void pg_cursor_reset(pg_cursor *cursor);

@@ -34,7 +34,7 @@ plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
         .values = request->values,
         .lengths = request->lengths,
         .formats = request->formats,
-        .simple = (sql->flags & (VNL_SQL_MULTI | VNL_SQL_COPY)) != 0 && request->nparams == 0,
+        .simple = (sql->flags & (VNL_SQL_MULTI | VNL_SQL_COPY | VNL_SQL_SIMPLE)) != 0 && request->nparams == 0,
     };
     if (!(sql->flags & VNL_SQL_DML) || query->simple || request->nliteral > 0) {
         return NULL;
@@ -387,7 +387,7 @@ execute_wait(pg_cursor *cur)
         return -1;
     }
     pg_cursor_reset(cur);
-    pg_binding binding = cur->link->config->server_side_binding ? PG_BIND_SERVER : PG_BIND_AUTO;
+    pg_binding binding = cur->server_side ? PG_BIND_SERVER : PG_BIND_AUTO;
     int rc = pg_cursor_run_wait(cur, binding, &result);
     if (rc == 0) {
         rc = pg_cursor_take(cur, result);
@@ -631,7 +631,7 @@ cursor_repr(PyObject *op)
 }
 
 PyObject *
-pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withhold)
+pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withhold, int server_side)
 {
     if (link->config == NULL) {
         PyErr_SetString(PyExc_TypeError, "the Connection was not initialised");
@@ -648,6 +648,7 @@ pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withhold)
     cur->name = Py_XNewRef(name);
     cur->scrollable = scrollable;
     cur->withhold = withhold;
+    cur->server_side = server_side >= 0 ? server_side : link->config->server_side_binding;
     return (PyObject *)cur;
 }
 

@@ -245,6 +245,7 @@ link_init(PyObject *op, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->autocommit = autocommit;
+    self->strict_commit = 1;
     self->isolation_level = Py_NewRef(Py_None);
     self->read_only = Py_NewRef(Py_None);
     self->deferrable = Py_NewRef(Py_None);
@@ -289,10 +290,11 @@ link_close(PyObject *op, PyObject *unused)
 static PyObject *
 link_cursor(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"name", "scrollable", "withhold", NULL};
+    static char *keywords[] = {"name", "scrollable", "withhold", "server_side_binding", NULL};
     PyObject *name = NULL, *scrollable = Py_None;
-    int withhold = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$Op", keywords, &name, &scrollable, &withhold)) {
+    int withhold = 0, server_side = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$Opp", keywords, &name, &scrollable, &withhold,
+                                     &server_side)) {
         return NULL;
     }
     pg_link *self = (pg_link *)op;
@@ -307,13 +309,13 @@ link_cursor(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     int scroll = scrollable == Py_None ? -1 : PyObject_IsTrue(scrollable);
-    return pg_cursor_new(self, name, scroll, withhold);
+    return pg_cursor_new(self, name, scroll, withhold, server_side);
 }
 
 static PyObject *
 link_execute(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    PyObject *cursor = pg_cursor_new((pg_link *)op, NULL, -1, 0);
+    PyObject *cursor = pg_cursor_new((pg_link *)op, NULL, -1, 0, -1);
     PyObject *execute = cursor != NULL ? PyObject_GetAttrString(cursor, "execute") : NULL;
     PyObject *result = execute != NULL ? PyObject_Call(execute, args, kwargs) : NULL;
     Py_XDECREF(execute);
@@ -463,6 +465,18 @@ get_attached(PyObject *op, void *closure)
 }
 
 static PyObject *
+link_attach(PyObject *op, PyObject *unused)
+{
+    pg_link *self = (pg_link *)op;
+    if (pg_link_enter(self) < 0) {
+        return NULL;
+    }
+    int rc = pg_link_attach_wait(self);
+    pg_link_leave(self);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
 link_discard(PyObject *op, PyObject *unused)
 {
     ((pg_link *)op)->sticky = ((pg_link *)op)->conn != NULL;
@@ -524,6 +538,7 @@ static PyMethodDef link_methods[] = {
     {"rollback", (PyCFunction)pg_link_rollback, METH_NOARGS, "Rolls back; nothing to do without a transaction."},
     {"close", link_close, METH_NOARGS, "Lets go of the physical connection. Does no I/O but for an open transaction."},
     {"cancel", link_cancel, METH_NOARGS, "Asks the server to cancel the statement that runs now."},
+    {"attach", link_attach, METH_NOARGS, "Connects now if need be, so that a failure shows here."},
     {"discard", link_discard, METH_NOARGS, "The physical connection is not to be used by others after this link."},
     {"add_notice_handler", link_add_notice_handler, METH_O, "handler(notice) for each notice from now on."},
     {"remove_notice_handler", link_remove_notice_handler, METH_O, NULL},
@@ -536,6 +551,8 @@ static PyMemberDef link_members[] = {
     {"isolation_level", T_OBJECT, offsetof(pg_link, isolation_level), 0, "psycopg.IsolationLevel or None; for BEGIN."},
     {"read_only", T_OBJECT, offsetof(pg_link, read_only), 0, "bool or None; for BEGIN."},
     {"deferrable", T_OBJECT, offsetof(pg_link, deferrable), 0, "bool or None; for BEGIN."},
+    {"strict_commit", T_INT, offsetof(pg_link, strict_commit), 0,
+     "Whether commit() raises when the server answers ROLLBACK; else it only logs."},
     {"config", T_OBJECT, offsetof(pg_link, config), READONLY, "The Config."},
     {"pool", T_OBJECT, offsetof(pg_link, pool), READONLY, "The pool, or None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(pg_link, weakrefs), READONLY, NULL},

@@ -1,7 +1,7 @@
 /* Server-side cursors: DECLARE, FETCH, CLOSE.
  *
- * DECLARE takes its statement with literals, as a utility statement must mean
- * what Django's default means.  One WITHOUT HOLD lives as long as its
+ * DECLARE takes its statement with literals, unless server_side_binding is on, as
+ * a utility statement must mean what Django's default means.  One WITHOUT HOLD lives as long as its
  * transaction; one WITH HOLD outlives it and pins the link's slot.
  */
 #include "py.h"
@@ -40,19 +40,18 @@ finish_text(vnl_buf *buf)
 }
 
 static int
-declare_text(pg_cursor *cur, vnl_buf *buf)
+declare_text(pg_cursor *cur, pg_request *request, vnl_buf *buf)
 {
     pg_link *link = cur->link;
-    pg_request request;
-    if (pg_request_init(link->state, &request, pg_link_ctx(link), cur->sql, cur->params, PG_BIND_LITERAL) < 0) {
+    pg_binding binding = cur->server_side ? PG_BIND_SERVER : PG_BIND_LITERAL;
+    if (pg_request_init(link->state, request, pg_link_ctx(link), cur->sql, cur->params, binding) < 0) {
         return -1;
     }
     vnl_buf_puts(buf, "DECLARE ");
     int rc = put_name(buf, cur->name);
     vnl_buf_puts(buf, cur->scrollable < 0 ? "" : cur->scrollable ? " SCROLL" : " NO SCROLL");
     vnl_buf_puts(buf, cur->withhold ? " CURSOR WITH HOLD FOR " : " CURSOR FOR ");
-    vnl_buf_put(buf, request.text.data, request.text.len);
-    pg_request_clear(&request);
+    vnl_buf_put(buf, request->text.data, request->text.len);
     return rc < 0 ? -1 : finish_text(buf);
 }
 
@@ -70,13 +69,21 @@ learn_format(pg_cursor *cur, const PGresult *description)
 }
 
 static int
-declare_wait(pg_cursor *cur, const char *sql)
+declare_wait(pg_cursor *cur, const pg_request *request, const char *sql)
 {
     pg_link *link = cur->link;
     if (pg_link_attach_wait(link) < 0) {
         return -1;
     }
-    vnl_pg_query query = {.sql = sql, .portal = PyUnicode_AsUTF8(cur->name)};
+    vnl_pg_query query = {
+        .sql = sql,
+        .nparams = request->nparams,
+        .oids = request->oids,
+        .values = request->values,
+        .lengths = request->lengths,
+        .formats = request->formats,
+        .portal = PyUnicode_AsUTF8(cur->name),
+    };
     vnl_pg_answer answer;
     vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
     if (status != VNL_PG_OK) {
@@ -105,10 +112,12 @@ pg_named_execute_wait(pg_cursor *cur)
         return -1;
     }
     vnl_buf buf = VNL_BUF_INIT;
-    int rc = declare_text(cur, &buf);
+    pg_request request = {0};
+    int rc = declare_text(cur, &request, &buf);
     if (rc == 0) {
-        rc = declare_wait(cur, buf.data);
+        rc = declare_wait(cur, &request, buf.data);
     }
+    pg_request_clear(&request);
     vnl_buf_free(&buf);
     pg_link_leave(cur->link);
     return rc;

@@ -69,6 +69,25 @@ end_wait(pg_link *link, const char *sql, vnl_pg_answer *answer)
     return status;
 }
 
+/* COMMIT of a transaction in which a statement had failed. */
+static int
+rolled_back(pg_link *link)
+{
+    static const char text[] = "COMMIT was answered with ROLLBACK: a statement of the transaction had failed, "
+                               "nothing was saved";
+    if (link->strict_commit) {
+        pg_raise_state(link->state, "25P02", text);
+        return -1;
+    }
+    PyObject *logging = PyImport_ImportModule("logging");
+    PyObject *logger = logging != NULL ? PyObject_CallMethod(logging, "getLogger", "s", "vinyl.postgresql") : NULL;
+    PyObject *done = logger != NULL ? PyObject_CallMethod(logger, "warning", "s", text) : NULL;
+    Py_XDECREF(done);
+    Py_XDECREF(logger);
+    Py_XDECREF(logging);
+    return done != NULL ? 0 : -1;
+}
+
 static int
 end_transaction(pg_link *link, const char *sql)
 {
@@ -82,9 +101,7 @@ end_transaction(pg_link *link, const char *sql)
         }
     }
     else if (strcmp(sql, "COMMIT") == 0 && strcmp(PQcmdStatus(answer.result), "COMMIT") != 0) {
-        pg_raise_state(link->state, "25P02",
-                       "COMMIT was answered with ROLLBACK: a statement of the transaction had failed, nothing was saved");
-        rc = -1;
+        rc = rolled_back(link);
     }
     PQclear(answer.result);
     if (rc == 0) {

@@ -165,6 +165,9 @@ see_word(reader *r)
     else if (strcmp(w, "values") == 0) {
         r->insert_values = r->depth == 0 && strcmp(r->first, "insert") == 0;
     }
+    else if (strcmp(w, "pg_cursors") == 0 || strcmp(w, "pg_prepared_statements") == 0) {
+        r->sql->flags |= VNL_SQL_SIMPLE;
+    }
     else if (strcmp(w, "conflict") == 0) {
         r->after_conflict = 1;
     }

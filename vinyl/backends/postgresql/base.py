@@ -16,6 +16,7 @@ from django.db.backends.postgresql.psycopg_any import (
 )
 from psycopg import adapt, sql
 
+from vinyl import _core
 from vinyl.backends.base import SessionMixin, close_pools
 
 from .operations import DatabaseOperations
@@ -34,7 +35,7 @@ __all__ = ["DatabaseWrapper"]
 CONNECT_TIMEOUT = 130
 
 #: Keys of psycopg.connect() that Django's parameters have and libpq does not know.
-_NOT_LIBPQ = ("context", "cursor_factory", "prepare_threshold", "autocommit", "row_factory")
+_NOT_LIBPQ = ("context", "cursor_factory", "prepare_threshold", "prepared_max")
 
 
 def _text(key: str, value: Any) -> str:
@@ -53,8 +54,15 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
     driver = _postgres.driver
     ops_class = DatabaseOperations
 
-    #: Django's own psycopg pool has no part here.
-    pool = None
+    @property
+    def pool(self) -> Any:
+        """The alias's pool when OPTIONS["pool"] asks for one, as in Django's backend."""
+        if self.alias == NO_DB_ALIAS or not self.settings_dict["OPTIONS"].get("pool"):
+            return None
+        return self._pool(self._config_key(self.get_connection_params()))
+
+    def _pool(self, key: tuple[Any, ...]) -> Any:
+        return self.get_pool(key, make_config=self._make_config)
 
     def close_pool(self) -> None:
         close_pools(self.alias)
@@ -63,10 +71,14 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
 
     def _config_key(self, conn_params: dict[str, Any]) -> tuple[Any, ...]:
         options = self.settings_dict["OPTIONS"]
+        if "cursor_factory" in options:
+            raise ImproperlyConfigured(
+                f"DATABASES['{self.alias}']['OPTIONS']['cursor_factory'] cannot be set."
+            )
         params = tuple(
             (key, _text(key, value))
             for key, value in conn_params.items()
-            if value is not None and key not in _NOT_LIBPQ and key != "prepared_max"
+            if value is not None and key not in _NOT_LIBPQ
         )
         return (
             params,
@@ -123,13 +135,23 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
         if self.alias == NO_DB_ALIAS:
             pool, config = None, self._make_config(key)
         else:
-            pool = self.get_pool(key, make_config=self._make_config)
+            pool = self._pool(key)
             config = pool.config
         link = _postgres.Connection(pool, config)
         if chosen:
             link.isolation_level = self.isolation_level
         self._link_timezone = self.timezone
+        if _core.where() == _core.PLAIN:
+            # Plain sync code expects connect() to say what is wrong, and the
+            # commit of a broken transaction to roll back as Django's does.
+            link.strict_commit = False
+            link.attach()
         return link
+
+    def _close(self) -> None:
+        if self.connection is not None:
+            with self.wrap_database_errors:
+                self.connection.close()
 
     def _configure_connection(self, connection: Any) -> bool:
         # Time zone and role are set once per physical connection.
@@ -160,4 +182,9 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
         if name is None:
             return self.connection.cursor()
         # Outside a transaction the cursor has to outlive its statement.
-        return self.connection.cursor(name, scrollable=False, withhold=self.connection.autocommit)
+        return self.connection.cursor(
+            name,
+            scrollable=False,
+            withhold=self.connection.autocommit,
+            server_side_binding=self.settings_dict["OPTIONS"].get("server_side_binding") is True,
+        )
