@@ -153,14 +153,16 @@ run_script_wait(vnl_link *self, const char *sql)
     while (*sql != '\0') {
         vnl_sqlite_stmt stmt = {.kind = VNL_KIND_OTHER};
         const char *tail = NULL;
-        int rc;
-        vnl_sqlite_enter(conn);
-        rc = sqlite3_prepare_v2(conn->db, sql, -1, &stmt.raw, &tail);
-        vnl_sqlite_leave(conn);
-        if (rc == SQLITE_OK && stmt.raw != NULL && vnl_sqlite_classify(&stmt, sql) == 0) {
+        int rc = SQLITE_NOMEM;
+        if (vnl_sqlite_classify(&stmt, sql) == 0) {
             if (stmt.pragma != NULL) {
                 vnl_sqlite_pin_before(conn, &stmt);
             }
+            vnl_sqlite_enter(conn);
+            rc = sqlite3_prepare_v2(conn->db, sql, -1, &stmt.raw, &tail);
+            vnl_sqlite_leave(conn);
+        }
+        if (rc == SQLITE_OK && stmt.raw != NULL) {
             do {
                 rc = vnl_sqlite_step_wait(conn, &stmt, 1);
             } while (rc == SQLITE_ROW);

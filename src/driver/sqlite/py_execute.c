@@ -178,10 +178,10 @@ static int
 start_wait(vnl_cursor *self, const char *sql, Py_ssize_t len, vnl_sqlite_style style)
 {
     vnl_link *link = self->link;
-    /* The schema may only be right inside the transaction: BEGIN goes first. */
-    vnl_sqlite_stmt *stmt = prepare_wait(self, sql, len, style);
+    vnl_sqlite_stmt *stmt = NULL;
 
-    if (stmt == NULL) {
+    /* Preparing may do what the statement says: a BEGIN that waits goes first. */
+    if (vnl_link_begin_wait(link, NULL) < 0 || (stmt = prepare_wait(self, sql, len, style)) == NULL) {
         return -1;
     }
     self->stmt = stmt;
@@ -222,9 +222,6 @@ vnl_cursor_execute_wait(vnl_cursor *self, PyObject *sql, PyObject *params)
     if (vnl_sqlite_bind(link->state, link->conn, self->stmt, params, &self->bound) < 0) {
         vnl_cursor_reset(self);
         goto done;
-    }
-    if (self->stmt->pragma != NULL) {
-        vnl_sqlite_pin_before(link->conn, self->stmt);
     }
     if (describe(self) < 0) {
         vnl_cursor_reset(self);

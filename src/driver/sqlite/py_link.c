@@ -311,7 +311,8 @@ vnl_link_begin_wait(vnl_link *link, const vnl_sqlite_stmt *stmt)
     const char *begin = link->begin;
 
     if (begin == NULL) {
-        if (link->isolation_level == Py_None || !stmt->writes || !sqlite3_get_autocommit(link->conn->db)) {
+        if (link->isolation_level == Py_None || stmt == NULL || !stmt->writes ||
+            !sqlite3_get_autocommit(link->conn->db)) {
             return 0;
         }
         begin = begin_of(link->isolation_level);

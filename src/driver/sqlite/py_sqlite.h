@@ -149,7 +149,7 @@ int vnl_link_enter_wait(vnl_link *link, int take);
 /* Ends it; gives the connection back when nothing holds it.  An exception that
  * is set stays set. */
 void vnl_link_leave(vnl_link *link);
-/* The BEGIN that has to go before this statement. */
+/* The BEGIN that has to go before this statement; NULL: only one that waits. */
 int vnl_link_begin_wait(vnl_link *link, const vnl_sqlite_stmt *stmt);
 /* Inside enter and leave. */
 int vnl_link_commit_wait(vnl_link *link);

@@ -35,6 +35,7 @@ typedef enum vnl_sqlite_kind {
     VNL_KIND_DETACH,
     VNL_KIND_TEMP, /* CREATE TEMP … */
     VNL_KIND_DROP,
+    VNL_KIND_WITH, /* whatever follows */
 } vnl_sqlite_kind;
 
 typedef struct vnl_sqlite_conn vnl_sqlite_conn;
@@ -122,7 +123,7 @@ void vnl_sqlite_stmt_done(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt);
 void vnl_sqlite_cache_clear(vnl_sqlite_conn *conn);
 /* The SQL with SQLite's placeholders, malloc'ed; NULL: *rc VNL_BAD_FORMAT or SQLITE_NOMEM. */
 char *vnl_sqlite_convert(const char *sql, size_t len, vnl_sqlite_style style, size_t *out_len, int *rc);
-/* Sets kind, writes and pragma of a fresh statement. */
+/* Sets kind, writes and pragma of a statement that is yet to be prepared. */
 int vnl_sqlite_classify(vnl_sqlite_stmt *stmt, const char *sql);
 
 /* --- exec.c */
@@ -137,7 +138,7 @@ int vnl_sqlite_turn_wait(vnl_sqlite_conn *conn);
 int vnl_sqlite_again_wait(vnl_sqlite_conn *conn, int rc, int64_t *since, int64_t *pause);
 
 /* --- pin.c: state that a statement leaves on its connection */
-/* Before and after a statement that may leave some. */
+/* Before a PRAGMA that sets something is prepared; after any statement. */
 void vnl_sqlite_pin_before(vnl_sqlite_conn *conn, const vnl_sqlite_stmt *stmt);
 void vnl_sqlite_pin_after(vnl_sqlite_conn *conn, const vnl_sqlite_stmt *stmt);
 int vnl_sqlite_pinned(const vnl_sqlite_conn *conn);

@@ -164,7 +164,7 @@ vnl_sqlite_classify(vnl_sqlite_stmt *stmt, const char *sql)
         {"INSERT", VNL_KIND_INSERT},     {"REPLACE", VNL_KIND_INSERT}, {"UPDATE", VNL_KIND_CHANGE},
         {"DELETE", VNL_KIND_CHANGE},     {"COMMIT", VNL_KIND_COMMIT},  {"END", VNL_KIND_COMMIT},
         {"ROLLBACK", VNL_KIND_ROLLBACK}, {"PRAGMA", VNL_KIND_PRAGMA},  {"ATTACH", VNL_KIND_ATTACH},
-        {"DETACH", VNL_KIND_DETACH},     {"DROP", VNL_KIND_DROP},
+        {"DETACH", VNL_KIND_DETACH},     {"WITH", VNL_KIND_WITH},      {"DROP", VNL_KIND_DROP},
     };
     const char *p = skip_blank(sql);
     size_t n = word_len(p);
@@ -180,9 +180,6 @@ vnl_sqlite_classify(vnl_sqlite_stmt *stmt, const char *sql)
         stmt->kind = VNL_KIND_TEMP;
     }
     if (stmt->kind == VNL_KIND_INSERT || stmt->kind == VNL_KIND_CHANGE) {
-        stmt->writes = 1;
-    }
-    else if (is_word(p, n, "WITH") && stmt->raw != NULL && !sqlite3_stmt_readonly(stmt->raw)) {
         stmt->writes = 1;
     }
     return stmt->kind == VNL_KIND_PRAGMA ? classify_pragma(stmt, next) : 0;
@@ -310,16 +307,25 @@ vnl_sqlite_prepare_wait(vnl_sqlite_conn *conn, const char *sql, size_t len, vnl_
     stmt->hash = hash;
     stmt->style = (char)style;
     stmt->in_use = 1;
-    if ((*rc = compile_wait(conn, stmt, text, text_len)) != SQLITE_OK) {
-        goto fail;
-    }
     *rc = SQLITE_NOMEM;
     if (vnl_sqlite_classify(stmt, text) < 0) {
         goto fail;
     }
+    /* SQLite carries out many a PRAGMA while it prepares it. */
+    if (stmt->pragma != NULL) {
+        vnl_sqlite_pin_before(conn, stmt);
+    }
+    if ((*rc = compile_wait(conn, stmt, text, text_len)) != SQLITE_OK) {
+        goto fail;
+    }
+    if (stmt->kind == VNL_KIND_WITH && !sqlite3_stmt_readonly(stmt->raw)) {
+        stmt->writes = 1;
+    }
+    *rc = SQLITE_NOMEM;
     /* Another fiber cannot have prepared the same meanwhile: the connection is
-     * ours alone.  A second copy of one in use is not cached. */
-    if (found == NULL && conn->cache_max > 0) {
+     * ours alone.  A second copy of one in use is not cached, nor
+     * a PRAGMA that sets something. */
+    if (found == NULL && conn->cache_max > 0 && stmt->pragma == NULL) {
         if ((stmt->key = malloc(len + 1)) == NULL) {
             goto fail;
         }
