@@ -1,0 +1,73 @@
+"""Between synchronous and asynchronous code: run, as_async, await_, drive, gather."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import markcoroutinefunction
+
+from vinyl._core import DRIVEN, Operation, await_, drive, run, where
+from vinyl.aliases import require
+
+__all__ = ["as_async", "await_", "drive", "gather", "pool_stats", "run"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def as_async(fn: Callable[P, R]) -> Callable[P, Awaitable[R]]:
+    """Decorator: calling the synchronous `fn` gives an awaitable that runs it in a fiber."""
+
+    @functools.wraps(fn)
+    def start(*args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        return Operation(fn, args, kwargs)
+
+    return markcoroutinefunction(start)
+
+
+def operation(awaitable: Awaitable[Any]) -> Awaitable[Any]:
+    """What a queryset or an unfetched relation stands for, made here and now: an
+    operation belongs to the task that creates it."""
+    make = getattr(type(awaitable), "__vinyl_operation__", None)
+    return awaitable if make is None else make(awaitable)
+
+
+def gather(*awaitables: Awaitable[Any], return_exceptions: bool = False) -> Awaitable[list[Any]]:
+    """asyncio.gather() where there is a loop; one after the other where there is none."""
+    return _gather([operation(each) for each in awaitables], return_exceptions)
+
+
+async def _gather(awaitables: list[Awaitable[Any]], return_exceptions: bool) -> list[Any]:
+    if where() != DRIVEN:
+        return await asyncio.gather(*awaitables, return_exceptions=return_exceptions)
+    results: list[Any] = []
+    for number, each in enumerate(awaitables):
+        try:
+            results.append(await each)
+        except Exception as error:
+            if not return_exceptions:
+                _close(awaitables[number + 1 :])
+                raise
+            results.append(error)
+        except BaseException:
+            _close(awaitables[number + 1 :])
+            raise
+    return results
+
+
+def _close(awaitables: list[Awaitable[Any]]) -> None:
+    """What will not be awaited any more must not warn that it never was."""
+    for each in awaitables:
+        close = getattr(each, "close", None)
+        if close is not None:
+            close()
+
+
+def pool_stats(using: str | None = None) -> dict[str, int]:
+    """The numbers of the alias' pool, under the keys of psycopg_pool's ``get_stats()``."""
+    from django.db import DEFAULT_DB_ALIAS, connections
+
+    return connections[require(using or DEFAULT_DB_ALIAS)].pool.stats()

@@ -1,0 +1,104 @@
+"""``vinyl.cursor``: Django's cursor, awaited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from vinyl._core import DRIVEN, LOOP, Operation, where
+from vinyl.aliases import require
+from vinyl.exceptions import NotFetched
+
+ITER_CHUNK = 100
+
+
+class AsyncCursor:
+    """Django's CursorWrapper (or CursorDebugWrapper) with its I/O awaited."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    async def execute(self, sql: Any, params: Any = None) -> AsyncCursor:
+        await Operation(self._cursor.execute, (sql, params))
+        return self
+
+    async def executemany(self, sql: Any, param_list: Any) -> AsyncCursor:
+        await Operation(self._cursor.executemany, (sql, param_list))
+        return self
+
+    async def callproc(self, procname: str, params: Any = None, kparams: Any = None) -> Any:
+        return await Operation(self._cursor.callproc, (procname, params, kparams))
+
+    async def fetchone(self) -> Any:
+        return await Operation(self._cursor.fetchone)
+
+    async def fetchmany(self, size: int | None = None) -> Sequence[Any]:
+        return await Operation(self._cursor.fetchmany, () if size is None else (size,))
+
+    async def fetchall(self) -> Sequence[Any]:
+        return await Operation(self._cursor.fetchall)
+
+    async def close(self) -> None:
+        await Operation(self._cursor.close)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while rows := await self.fetchmany(ITER_CHUNK):
+            for row in rows:
+                yield row
+
+    @property
+    def description(self) -> Any:
+        return self._cursor.description
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount
+
+    @property
+    def lastrowid(self) -> Any:
+        return self._cursor.lastrowid
+
+    def __repr__(self) -> str:
+        return f"<AsyncCursor on {self._cursor.db.alias!r}>"
+
+
+class CursorContext:
+    """``async with`` in coroutines; ``with``, giving Django's cursor, everywhere else."""
+
+    def __init__(self, using: str | None) -> None:
+        self._using = using or DEFAULT_DB_ALIAS
+        self._cursor: Any = None
+
+    async def __aenter__(self) -> AsyncCursor:
+        self._cursor = await Operation(connections[require(self._using)].cursor)
+        return AsyncCursor(self._cursor)
+
+    async def __aexit__(self, *exc: object) -> None:
+        cursor, self._cursor = self._cursor, None
+        await Operation(cursor.close)
+
+    def __enter__(self) -> Any:
+        if where() in (LOOP, DRIVEN):
+            raise NotFetched(
+                "In a coroutine vinyl.cursor() is entered with `async with`; run synchronous "
+                "code that enters it with `with` in vinyl.run()."
+            )
+        self._cursor = connections[self._using].cursor()
+        return self._cursor.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> Any:
+        cursor, self._cursor = self._cursor, None
+        return cursor.__exit__(exc_type, exc, tb)
+
+
+def cursor(using: str | None = None) -> CursorContext:
+    """A raw cursor: ``async with vinyl.cursor() as cur: await cur.execute(sql, params)``."""
+    return CursorContext(using)

@@ -1,0 +1,133 @@
+"""Related managers, whose methods are awaited where a coroutine calls them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
+from django.db.models import Model
+
+from vinyl._core import FIBER, Operation, where, written_in_coroutine
+from vinyl.exceptions import NotFetched
+from vinyl.instance import adopt, awaits
+from vinyl.queryset import DEFAULT_CHUNK, TERMINALS, awaitable_queryset
+
+_OWN = ("add", "remove", "set", "clear")
+_NAMES = (*TERMINALS, *_OWN)
+
+
+class RelatedMixin:
+    """Put before a related manager class that Django has made."""
+
+    instance: Model
+
+    def get_queryset(self) -> Any:
+        queryset = super().get_queryset()  # type: ignore[misc]
+        if awaits(self.instance):
+            return awaitable_queryset(queryset, strict=True)
+        return queryset
+
+    def __call__(self, *, manager: str) -> Any:
+        other = super().__call__(manager=manager)  # type: ignore[misc]
+        return awaitable_manager_class(type(other), self._vinyl_rel)(self.instance)
+
+    _vinyl_rel: Any = None
+
+    def iterator(self, chunk_size: int | None = None) -> Any:
+        queryset: Any = self.get_queryset()
+        if awaits(self.instance) and written_in_coroutine():
+            return queryset.aiterator(chunk_size or DEFAULT_CHUNK)
+        return queryset.iterator(chunk_size)
+
+    def _vinyl_settle(self) -> None:
+        """Called in the fiber, before a method runs."""
+
+
+class GenericRelatedMixin(RelatedMixin):
+    """Django looks up the content type when the manager is made; in a coroutine, where that
+    cannot be done, it is named instead and looked up before the first method runs."""
+
+    _vinyl_late = False
+
+    def __init__(self, instance: Any = None) -> None:
+        try:
+            super().__init__(instance)  # type: ignore[call-arg]
+        except NotFetched:
+            self._vinyl_late = True
+            self._vinyl_name_content_type(instance)
+        else:
+            self._vinyl_late = False
+
+    def _vinyl_name_content_type(self, instance: Model) -> None:
+        field = self._vinyl_rel.field
+        meta = instance._meta.concrete_model._meta if field.for_concrete_model else instance._meta
+        self.content_type_field_name = field.content_type_field_name
+        self.object_id_field_name = field.object_id_field_name
+        self.prefetch_cache_name = field.attname
+        self.pk_val = instance.pk
+        self.core_filters = {
+            f"{field.content_type_field_name}__app_label": meta.app_label,
+            f"{field.content_type_field_name}__model": meta.model_name,
+            field.object_id_field_name: instance.pk,
+        }
+
+    def _vinyl_settle(self) -> None:
+        if self._vinyl_late:
+            self.__init__(self.instance)  # type: ignore[misc]
+
+
+def _call(manager: Any, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    manager._vinyl_settle()
+    return method(manager, *_adopted(method, args), **kwargs)
+
+
+def _adopted(method: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    if method.__name__ == "set" and args:
+        args = (tuple(args[0]), *args[1:])
+        adopt(args[0])
+    else:
+        adopt(args)
+    return args
+
+
+def _method(method: Any) -> Any:
+    @functools.wraps(method)
+    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if awaits(self.instance) and written_in_coroutine():
+            return Operation(_call, (self, method, args, kwargs))
+        if where() == FIBER and method.__name__ in _OWN:
+            return _call(self, method, args, kwargs)
+        return method(self, *args, **kwargs)
+
+    return start
+
+
+def _async_method(method: Any, name: str) -> Any:
+    @functools.wraps(method)
+    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if awaits(self.instance):
+            return Operation(getattr(self, name), args, kwargs)
+        return method(self, *args, **kwargs)
+
+    return markcoroutinefunction(start)
+
+
+@functools.cache
+def awaitable_manager_class(base: type, rel: Any) -> type:
+    """`base` with its methods awaited in coroutines; `rel` is the relation it manages."""
+    if issubclass(base, RelatedMixin):
+        return base
+    names: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "_vinyl_rel": rel,
+    }
+    for name in _NAMES:
+        if hasattr(base, name):
+            names[name] = _method(getattr(base, name))
+        if hasattr(base, "a" + name):
+            names["a" + name] = _async_method(getattr(base, "a" + name), name)
+    mixin = GenericRelatedMixin if hasattr(rel.field, "content_type_field_name") else RelatedMixin
+    return type(base.__name__, (mixin, base), names)

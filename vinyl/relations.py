@@ -1,0 +1,184 @@
+"""Reading relations: the descriptors of one model, adapted in place.
+
+Each of Django's descriptors gets a subclass made of a mixin and its own class,
+whatever that is, and keeps its identity and state.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import Model
+from django.db.models.fields.related_descriptors import (
+    ForwardManyToOneDescriptor,
+    ReverseManyToOneDescriptor,
+    ReverseOneToOneDescriptor,
+)
+from django.db.models.query_utils import DeferredAttribute
+from django.utils.functional import cached_property
+
+from vinyl._core import Operation, awaited_expression, written_in_coroutine
+from vinyl.exceptions import NotFetched
+from vinyl.frames import written_as_attribute
+from vinyl.instance import adopt, awaits
+from vinyl.pending import Pending, Ready, not_fetched
+from vinyl.related import awaitable_manager_class
+
+
+def adapt_descriptors(model: type[Model]) -> None:
+    """Adapts what Django has put on this very class; what it inherits stands on the parents."""
+    for value in [*model.__dict__.values()]:
+        mixin = _mixin_for(value)
+        if mixin is not None and not isinstance(value, mixin):
+            value.__class__ = _adapted(mixin, type(value))
+            value.__dict__.pop("related_manager_cls", None)
+
+
+def _mixin_for(value: Any) -> type | None:
+    for base, mixin in _MIXINS:
+        if isinstance(value, base):
+            return mixin
+    # Importing it would need the contenttypes app.
+    generic = sys.modules.get("django.contrib.contenttypes.fields")
+    if generic is not None:
+        # Up to Django 5.2 the field is its own descriptor.
+        base = getattr(generic, "GenericForeignKeyDescriptor", generic.GenericForeignKey)
+        if isinstance(value, base):
+            return GenericForward
+    return None
+
+
+@functools.cache
+def _adapted(mixin: type, base: type) -> type:
+    names = {"__module__": base.__module__, "__qualname__": base.__qualname__}
+    return type(base.__name__, (mixin, base), {**names, "__doc__": base.__doc__})
+
+
+def _read(label: str, unfetched: bool, get: Callable[..., Any], *args: Any) -> Any:
+    """A relation read by an expression in a coroutine, two frames above."""
+    if unfetched:
+        return Pending(label, get, *args)
+    awaited = awaited_expression(1)
+    try:
+        value = get(*args)
+    except NotFetched:
+        return Pending(label, get, *args)
+    return Ready(value) if awaited else value
+
+
+def _in_coroutine(instance: Model) -> bool:
+    return awaits(instance) and written_in_coroutine(1)
+
+
+class Forward:
+    """A foreign key or one-to-one field."""
+
+    field: Any
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        get = super().__get__  # type: ignore[misc]
+        if instance is None or not _in_coroutine(instance):
+            return get(instance, cls)
+        field = self.field
+        unfetched = (
+            not field.is_cached(instance)
+            and not field.remote_field.parent_link
+            and field.model is type(instance)
+            and instance.__dict__.get(field.attname, self) is not None
+        )
+        return _read(f"{type(instance).__name__}.{field.name}", unfetched, get, instance, cls)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if isinstance(value, Pending):
+            raise not_fetched(value._vinyl_label)
+        if value is not None and awaits(instance):
+            adopt((instance, value))
+        super().__set__(instance, value)  # type: ignore[misc]
+
+
+class ReverseOne:
+    """The other end of a one-to-one field."""
+
+    related: Any
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        get = super().__get__  # type: ignore[misc]
+        if instance is None or not _in_coroutine(instance):
+            return get(instance, cls)
+        unfetched = not self.related.is_cached(instance) and instance.pk is not None
+        label = f"{type(instance).__name__}.{self.related.accessor_name}"
+        # hasattr(user, "profile") asks whether there is one: a stand-in must not say yes.
+        if unfetched and not awaited_expression() and not written_as_attribute():
+            raise not_fetched(label)
+        return _read(label, unfetched, get, instance, cls)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if isinstance(value, Pending):
+            raise not_fetched(value._vinyl_label)
+        if value is not None and awaits(instance):
+            adopt((instance, value))
+        super().__set__(instance, value)  # type: ignore[misc]
+
+
+class GenericForward:
+    """A generic foreign key."""
+
+    name: str
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        get = super().__get__  # type: ignore[misc]
+        if instance is None or not _in_coroutine(instance):
+            return get(instance, cls)
+        field = getattr(self, "field", self)
+        ct_attname = field.model._meta.get_field(field.ct_field).attname
+        unfetched = (
+            not field.is_cached(instance) and instance.__dict__.get(ct_attname, self) is not None
+        )
+        return _read(f"{type(instance).__name__}.{field.name}", unfetched, get, instance, cls)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if isinstance(value, Pending):
+            raise not_fetched(value._vinyl_label)
+        super().__set__(instance, value)  # type: ignore[misc]
+
+
+class Deferred:
+    """A field that ``only()`` or ``defer()`` has left out."""
+
+    field: Any
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        get = super().__get__  # type: ignore[misc]
+        if (
+            instance is None
+            or self.field.attname in instance.__dict__
+            or not _in_coroutine(instance)
+        ):
+            return get(instance, cls)
+        if awaited_expression():
+            return Operation(get, (instance, cls))
+        try:
+            return get(instance, cls)
+        except NotFetched:
+            raise not_fetched(f"{type(instance).__name__}.{self.field.attname}") from None
+
+
+class Many:
+    """The many end of any relation: hands out a manager."""
+
+    rel: Any
+
+    @cached_property
+    def related_manager_cls(self) -> type:
+        return awaitable_manager_class(super().related_manager_cls, self.rel)  # type: ignore[misc]
+
+
+_MIXINS: tuple[tuple[type, type], ...] = (
+    (ForwardManyToOneDescriptor, Forward),
+    (ReverseOneToOneDescriptor, ReverseOne),
+    (ReverseManyToOneDescriptor, Many),
+    (DeferredAttribute, Deferred),
+)

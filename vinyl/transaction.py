@@ -1,0 +1,127 @@
+"""Transactions around awaits: Django's own Atomic, entered and left in a fiber."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from types import TracebackType
+from typing import Any, overload
+
+from asgiref.sync import iscoroutinefunction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+
+from vinyl._core import DRIVEN, LOOP, Operation, await_, where
+from vinyl.aliases import require
+from vinyl.exceptions import NotFetched
+
+
+class Atomic(ContextDecorator):
+    """``async with`` in coroutines, ``with`` in fibers and plain sync code, or a decorator."""
+
+    def __init__(self, using: str | None, savepoint: bool, durable: bool) -> None:
+        self._using = using
+        self._options = (savepoint, durable)
+
+    @functools.cached_property
+    def _awaited(self) -> transaction.Atomic:
+        return transaction.Atomic(require(self._using or DEFAULT_DB_ALIAS), *self._options)
+
+    @functools.cached_property
+    def _plain(self) -> transaction.Atomic:
+        return transaction.Atomic(self._using, *self._options)
+
+    async def __aenter__(self) -> None:
+        await Operation(self._awaited.__enter__)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await Operation(self._awaited.__exit__, (exc_type, exc, tb))
+
+    def __enter__(self) -> None:
+        if where() in (LOOP, DRIVEN):
+            raise NotFetched(
+                "In a coroutine vinyl.atomic() is entered with `async with`; run synchronous "
+                "code that enters it with `with` in vinyl.run()."
+            )
+        self._plain.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._plain.__exit__(exc_type, exc, tb)
+
+    def __call__(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isasyncgenfunction(func):
+            raise TypeError("vinyl.atomic cannot decorate an async generator function.")
+        if not iscoroutinefunction(func):
+            return super().__call__(func)
+
+        @functools.wraps(func)
+        async def inside(*args: Any, **kwargs: Any) -> Any:
+            async with type(self)(self._using, *self._options):
+                return await func(*args, **kwargs)
+
+        return inside
+
+    def _recreate_cm(self) -> Atomic:
+        return type(self)(self._using, *self._options)
+
+
+@overload
+def atomic(using: Callable[..., Any]) -> Callable[..., Any]: ...
+@overload
+def atomic(using: str | None = None, savepoint: bool = True, durable: bool = False) -> Atomic: ...
+def atomic(using: Any = None, savepoint: bool = True, durable: bool = False) -> Any:
+    """Django's ``transaction.atomic`` for coroutines.
+
+    Raises ImproperlyConfigured when the alias has neither a vinyl engine nor a twin.
+    """
+    if callable(using):
+        return Atomic(None, savepoint, durable)(using)
+    return Atomic(using, savepoint, durable)
+
+
+def on_commit(func: Callable[[], Any], using: str | None = None, robust: bool = False) -> None:
+    """Calls the function, or awaits the coroutine function, when the open block commits.
+
+    Outside a block a plain function is called at once, as in Django; a coroutine
+    function raises TransactionManagementError, since nothing would await it.
+    """
+    alias = using or DEFAULT_DB_ALIAS
+    if where() in (LOOP, DRIVEN):
+        alias = require(alias)
+    if callable(func):
+        connection = connections[alias]
+        if not connection.in_atomic_block and _is_coroutine_function(func):
+            raise transaction.TransactionManagementError(
+                "vinyl.on_commit() takes a coroutine function only inside an atomic block; "
+                "outside, await it directly."
+            )
+        if connection.in_atomic_block:
+            func = _awaited_if_needed(func)
+    transaction.on_commit(func, alias, robust)
+
+
+def _is_coroutine_function(func: Any) -> bool:
+    while isinstance(func, functools.partial):
+        func = func.func
+    return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))
+
+
+def _awaited_if_needed(func: Callable[[], Any]) -> Callable[[], Any]:
+    def call() -> Any:
+        result = func()
+        return await_(result) if inspect.isawaitable(result) else result
+
+    # Django's log of a robust function's failure names it.
+    call.__qualname__ = getattr(func, "__qualname__", repr(func))
+    return call
