@@ -1,4 +1,4 @@
-"""Django on each engine: the fixtures ``engine`` and ``twin``, the two ways of turning vinyl on.
+"""Django on each engine: ``engine`` and ``twin``, the two ways of turning vinyl on, ``database`` both.
 
 A test that asks for ``engine`` runs once on SQLite and once on PostgreSQL, with the tests' tables
 in place and empty, and DATABASES holding one alias, ``default``, of a vinyl engine.  With ``twin``,
@@ -168,10 +168,9 @@ def _on_postgresql(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     _empty_tables(admin)
 
 
-def _opened(request: pytest.FixtureRequest, *, twin: bool) -> Iterator[Engine]:
+def _opened(request: pytest.FixtureRequest, name: str, *, twin: bool) -> Iterator[Engine]:
     import vinyl
 
-    name = request.param
     if name in waived():
         pytest.skip(f"{name} waived by VINYL_TEST_WAIVE")
     server = request.getfixturevalue("postgres_server") if name == "postgresql" else None
@@ -188,10 +187,17 @@ def _opened(request: pytest.FixtureRequest, *, twin: bool) -> Iterator[Engine]:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Drop-in: the only alias, ``default``, is a vinyl engine."""
-    yield from _opened(request, twin=False)
+    yield from _opened(request, request.param, twin=False)
 
 
 @pytest.fixture(params=ENGINES)
 def twin(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """The alias ``default`` is Django's own backend, ``vinyl`` its twin."""
-    yield from _opened(request, twin=True)
+    yield from _opened(request, request.param, twin=True)
+
+
+@pytest.fixture(params=[f"{name}-{way}" for way in ("twin", "drop_in") for name in ENGINES])
+def database(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Both ways of turning vinyl on, on each engine: what the contract promises holds in all."""
+    name, way = request.param.split("-")
+    yield from _opened(request, name, twin=way == "twin")

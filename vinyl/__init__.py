@@ -26,7 +26,22 @@ _EXPORTS = {
     "twin": "vinyl.aliases",
 }
 
-__all__ = [*_EXPORTS]  # noqa: PLE0604
+__all__ = [
+    "NotFetched",
+    "PoolTimeout",
+    "VinylManager",
+    "VinylQuerySet",
+    "as_async",
+    "atomic",
+    "await_",
+    "cursor",
+    "drive",
+    "gather",
+    "on_commit",
+    "pool_stats",
+    "run",
+    "twin",
+]
 
 if TYPE_CHECKING:
     from vinyl.aliases import twin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any
 
@@ -21,28 +21,30 @@ class AsyncCursor:
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
 
-    async def execute(self, sql: Any, params: Any = None) -> AsyncCursor:
-        await Operation(self._cursor.execute, (sql, params))
+    def execute(self, sql: Any, params: Any = None) -> Operation:
+        return Operation(self._run, (self._cursor.execute, sql, params))
+
+    def executemany(self, sql: Any, param_list: Any) -> Operation:
+        return Operation(self._run, (self._cursor.executemany, sql, param_list))
+
+    def callproc(self, procname: str, params: Any = None, kparams: Any = None) -> Operation:
+        return Operation(self._cursor.callproc, (procname, params, kparams))
+
+    def fetchone(self) -> Operation:
+        return Operation(self._cursor.fetchone)
+
+    def fetchmany(self, size: int | None = None) -> Operation:
+        return Operation(self._cursor.fetchmany, () if size is None else (size,))
+
+    def fetchall(self) -> Operation:
+        return Operation(self._cursor.fetchall)
+
+    def close(self) -> Operation:
+        return Operation(self._cursor.close)
+
+    def _run(self, method: Callable[..., Any], *args: Any) -> AsyncCursor:
+        method(*args)
         return self
-
-    async def executemany(self, sql: Any, param_list: Any) -> AsyncCursor:
-        await Operation(self._cursor.executemany, (sql, param_list))
-        return self
-
-    async def callproc(self, procname: str, params: Any = None, kparams: Any = None) -> Any:
-        return await Operation(self._cursor.callproc, (procname, params, kparams))
-
-    async def fetchone(self) -> Any:
-        return await Operation(self._cursor.fetchone)
-
-    async def fetchmany(self, size: int | None = None) -> Sequence[Any]:
-        return await Operation(self._cursor.fetchmany, () if size is None else (size,))
-
-    async def fetchall(self) -> Sequence[Any]:
-        return await Operation(self._cursor.fetchall)
-
-    async def close(self) -> None:
-        await Operation(self._cursor.close)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         while rows := await self.fetchmany(ITER_CHUNK):

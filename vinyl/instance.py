@@ -30,7 +30,7 @@ def alias_of(instance: Model) -> str | None:
 def awaits(instance: Model) -> bool:
     """Whether we are where I/O of this instance has to be awaited."""
     mode = where()
-    return (mode == LOOP or mode == DRIVEN) and alias_of(instance) is not None
+    return mode in (LOOP, DRIVEN) and alias_of(instance) is not None
 
 
 def adopt(objects: Iterable[Any]) -> None:

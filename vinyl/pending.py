@@ -63,12 +63,18 @@ def _refuse(self: Pending, *args: Any, **kwargs: Any) -> NoReturn:
     raise not_fetched(self._vinyl_label)
 
 
-_BINARY = "add and divmod floordiv lshift matmul mod mul or pow rshift sub truediv xor".split()
+# fmt: off
+_BINARY = (
+    "add", "and", "divmod", "floordiv", "lshift", "matmul", "mod", "mul", "or", "pow", "rshift",
+    "sub", "truediv", "xor",
+)
 _OTHERS = (
-    "abs aenter aexit aiter anext bool bytes call ceil complex contains copy deepcopy delattr "
-    "delitem enter eq exit float floor format fspath ge getitem getstate gt hash index int "
-    "invert iter le len length_hint lt ne neg next pos reduce reduce_ex reversed round setattr "
-    "setitem str trunc"
-).split()
+    "abs", "aenter", "aexit", "aiter", "anext", "bool", "bytes", "call", "ceil", "complex",
+    "contains", "copy", "deepcopy", "delattr", "delitem", "enter", "eq", "exit", "float", "floor",
+    "format", "fspath", "ge", "getitem", "getstate", "gt", "hash", "index", "int", "invert", "iter",
+    "le", "len", "length_hint", "lt", "ne", "neg", "next", "pos", "reduce", "reduce_ex", "reversed",
+    "round", "setattr", "setitem", "str", "trunc",
+)
+# fmt: on
 for _name in [*_OTHERS, *(p + n for n in _BINARY for p in ("", "r", "i"))]:
     setattr(Pending, f"__{_name}__", _refuse)

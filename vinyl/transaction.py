@@ -114,7 +114,7 @@ def on_commit(func: Callable[[], Any], using: str | None = None, robust: bool = 
 def _is_coroutine_function(func: Any) -> bool:
     while isinstance(func, functools.partial):
         func = func.func
-    return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))
+    return iscoroutinefunction(func) or iscoroutinefunction(type(func).__call__)
 
 
 def _awaited_if_needed(func: Callable[[], Any]) -> Callable[[], Any]:

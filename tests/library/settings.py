@@ -7,6 +7,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "vinyl",
     "library",
+    "press",
 ]
 # Every table is made at once, from the models: an app without migrations cannot refer to one with.
 MIGRATION_MODULES = {"contenttypes": None, "auth": None, "sessions": None}

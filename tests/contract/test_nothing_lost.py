@@ -1,0 +1,181 @@
+"""Contract, section 3: nothing is ever lost silently."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+
+import pytest
+import vinyl
+from django.forms import modelform_factory
+from django.template import Context, Engine
+from press.models import Article, Writer
+from press.seed import seed
+
+from vinyl import NotFetched
+
+
+async def test_sync_helpers_that_save_raise(database) -> None:
+    s = await seed()
+    ann = await Writer.vinyl.get(name="Ann")
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        ann.rename("lost")
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        ann.has_articles()
+
+    def helper() -> None:
+        s.a.save()
+
+    for lost in (
+        helper,
+        lambda: bool(ann.articles.filter(title="a").exists()) if False else helper(),
+    ):
+        with pytest.raises(NotFetched, match=r"vinyl\.run"):
+            lost()
+
+    def delete() -> None:
+        s.a.delete()
+
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        delete()
+
+    def add() -> None:
+        s.a.topics.add(s.law)
+
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        add()
+
+    def check() -> str:
+        return "yes" if ann.articles.filter(title="a").exists() else "no"
+
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        check()
+
+    def count() -> int:
+        return ann.articles.count()
+
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        count()
+
+    def new() -> None:
+        Writer(name="new").save()
+
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        new()
+    assert await Writer.vinyl.count() == 2
+    assert (await Writer.vinyl.get(pk=ann.pk)).name == "Ann"
+    await vinyl.run(ann.rename, "kept")
+    assert await vinyl.run(ann.has_articles) is True
+    await ann.arename("kept again")
+    assert (await Writer.vinyl.get(pk=ann.pk)).name == "kept again"
+
+
+async def test_forms_in_a_coroutine_raise_and_run_in_a_fiber(database) -> None:
+    await seed()
+    form = modelform_factory(Writer, fields=["name"])
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        form({"name": "Ann"}).is_valid()
+    bound = form({"name": "Ann"})
+    assert await vinyl.run(bound.is_valid) is False
+    article = modelform_factory(Article, fields=["title", "author", "topics"])
+    ann = await Writer.vinyl.get(name="Ann")
+    bound = article({"title": "formed", "author": ann.pk, "topics": []})
+    assert await vinyl.run(bound.is_valid) is True
+    made = await vinyl.run(bound.save)
+    assert (await made.author) == ann
+    page = await vinyl.run(article(instance=made).as_p)
+    assert "formed" in page
+
+
+async def test_templates(database) -> None:
+    s = await seed()
+    template = Engine().from_string("{{ a.author.name }}{% for t in a.topics.all %} {{ t.name }}{% endfor %}")
+    article = await Article.vinyl.get(pk=s.a.pk)
+    with pytest.raises(NotFetched):
+        template.render(Context({"a": article}))
+    fetched = (
+        await Article.vinyl.select_related("author").prefetch_related("topics").get(pk=s.a.pk)
+    )
+    assert template.render(Context({"a": fetched})) == "Ann art law"
+    assert await vinyl.run(template.render, Context({"a": article})) == "Ann art law"
+    loop = Engine().from_string("{% for a in articles %}{{ a.title }}{% endfor %}")
+    articles = Article.vinyl.order_by("title")
+    with pytest.raises(NotFetched):
+        loop.render(Context({"articles": articles}))
+    await articles
+    assert loop.render(Context({"articles": articles})) == "abcd"
+
+
+async def test_lambdas_and_comprehensions_are_the_coroutines(database) -> None:
+    s = await seed()
+    articles = await Article.vinyl.order_by("title")
+    for each in articles:
+        each.words += 1
+    await vinyl.gather(*[each.save() for each in articles])
+    await vinyl.gather(*(each.save() for each in articles))
+    start = lambda: s.a.refresh_from_db()  # noqa: E731
+    await start()
+    assert s.a.words == 501
+    names = [(await each.author).name for each in await Article.vinyl.order_by("title")]
+    assert names == ["Ann", "Ann", "Ann", "Bob"]
+    assert {each.title: await each.topics.count() for each in articles} == {
+        "a": 2,
+        "b": 1,
+        "c": 0,
+        "d": 0,
+    }
+
+
+async def test_unawaited_operations(database) -> None:
+    s = await seed()
+    operation = s.a.save()
+    for use in (
+        bool,
+        list,
+        lambda x: x == 1,
+        lambda x: x.pk,
+        len,
+        lambda x: x[0],
+        lambda x: 1 in x,
+    ):
+        with pytest.raises(NotFetched):
+            use(operation)
+    await operation
+    with pytest.raises(NotFetched):
+        if Article.vinyl.filter(title="a").exists():
+            raise AssertionError
+
+
+async def test_dropping_an_operation_warns(database) -> None:
+    s = await seed()
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        s.a.save()
+        gc.collect()
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        Article.vinyl.filter(title="a").delete()
+        gc.collect()
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        s.a.topics.clear()
+        gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Article.vinyl.filter(title="a")
+        s.a.topics.all()
+        gc.collect()
+    assert await Article.vinyl.count() == 4
+
+
+async def test_other_sync_code_is_untouched(database) -> None:
+    """What needs no I/O works anywhere."""
+    s = await seed()
+
+    def plain() -> None:
+        assert str(s.ann) == "Ann"
+        assert s.a.author is s.ann
+        assert s.a.author_id == s.ann.pk
+        assert Article(title="x", author=s.ann).author.name == "Ann"
+        assert s.b.reviewer is None
+        s.b.reviewer = s.bob
+        assert s.b.reviewer_id == s.bob.pk
+
+    plain()
