@@ -1,4 +1,4 @@
-"""Django on each engine: ``engine`` and ``twin``, the two ways of turning vinyl on, ``database`` both.
+"""Django on each engine: ``engine`` and ``twin``, two ways of turning vinyl on, ``database`` both.
 
 A test that asks for ``engine`` runs once on SQLite and once on PostgreSQL, with the tests' tables
 in place and empty, and DATABASES holding one alias, ``default``, of a vinyl engine.  With ``twin``,
@@ -85,6 +85,8 @@ def _plain(entry: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _make_tables(entry: dict[str, Any]) -> None:
     with installed({"default": entry}):
+        # The tests' own tables, made first of all, refer to this one.
+        call_command("migrate", "contenttypes", verbosity=0, interactive=False)
         call_command("migrate", run_syncdb=True, verbosity=0, interactive=False)
 
 

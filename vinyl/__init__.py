@@ -20,6 +20,7 @@ _EXPORTS = {
     "cursor": "vinyl.cursors",
     "drive": "vinyl.bridge",
     "gather": "vinyl.bridge",
+    "independent": "vinyl.scopes",
     "on_commit": "vinyl.transaction",
     "pool_stats": "vinyl.bridge",
     "run": "vinyl.bridge",
@@ -37,6 +38,7 @@ __all__ = [
     "cursor",
     "drive",
     "gather",
+    "independent",
     "on_commit",
     "pool_stats",
     "run",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from vinyl.exceptions import NotFetched, PoolTimeout
     from vinyl.manager import VinylManager
     from vinyl.queryset import VinylQuerySet
+    from vinyl.scopes import independent
     from vinyl.transaction import atomic, on_commit
 
 

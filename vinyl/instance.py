@@ -17,6 +17,9 @@ from vinyl.aliases import vinyl_alias
 
 METHODS = ("save", "delete", "refresh_from_db", "full_clean", "validate_unique")
 ASYNC_METHODS = ("asave", "adelete", "arefresh_from_db")
+# Where an instance keeps what was assigned to a generic foreign key before the content type
+# was known: {name of the column of the content type: (name of the relation, value)}.
+UNSETTLED = "_vinyl_unsettled"
 
 
 def alias_of(instance: Model) -> str | None:
@@ -90,7 +93,22 @@ def _call(method: Any, instance: Model, args: tuple[Any, ...], kwargs: dict[str,
     state = instance._state
     before, state.db = state.db, alias_of(instance)
     try:
+        settle(instance)
         return method(instance, *args, **kwargs)
     finally:
         if before is None and state.adding:
             state.db = None
+
+
+def is_unsettled(instance: Model, column: str) -> bool:
+    """Whether the column waits for the content type of what was assigned."""
+    data = instance.__dict__
+    return UNSETTLED in data and column in data[UNSETTLED] and column not in data
+
+
+def settle(instance: Model) -> None:
+    """In a fiber or plain sync code: finds out the content types that are missing."""
+    for column, (name, value) in instance.__dict__.get(UNSETTLED, {}).items():
+        if column not in instance.__dict__:
+            setattr(instance, name, value)
+    instance.__dict__.pop(UNSETTLED, None)

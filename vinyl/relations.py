@@ -20,11 +20,13 @@ from django.db.models.fields.related_descriptors import (
 from django.db.models.query_utils import DeferredAttribute
 from django.utils.functional import cached_property
 
-from vinyl._core import Operation, awaited_expression, written_in_coroutine
+from vinyl._core import Operation, awaited_expression
 from vinyl.exceptions import NotFetched
 from vinyl.frames import written_as_attribute
-from vinyl.instance import adopt, awaits
-from vinyl.pending import Pending, Ready, not_fetched
+from vinyl.generic import GenericForward
+from vinyl.instance import adopt, awaits, is_unsettled, settle
+from vinyl.pending import Pending, not_fetched
+from vinyl.reading import in_coroutine, read_relation
 from vinyl.related import awaitable_manager_class
 
 
@@ -57,22 +59,6 @@ def _adapted(mixin: type, base: type) -> type:
     return type(base.__name__, (mixin, base), {**names, "__doc__": base.__doc__})
 
 
-def _read(label: str, unfetched: bool, get: Callable[..., Any], *args: Any) -> Any:
-    """A relation read by an expression in a coroutine, two frames above."""
-    if unfetched:
-        return Pending(label, get, *args)
-    awaited = awaited_expression(1)
-    try:
-        value = get(*args)
-    except NotFetched:
-        return Pending(label, get, *args)
-    return Ready(value) if awaited else value
-
-
-def _in_coroutine(instance: Model) -> bool:
-    return awaits(instance) and written_in_coroutine(1)
-
-
 class Forward:
     """A foreign key or one-to-one field."""
 
@@ -80,7 +66,7 @@ class Forward:
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         get = super().__get__  # type: ignore[misc]
-        if instance is None or not _in_coroutine(instance):
+        if instance is None or not in_coroutine(instance):
             return get(instance, cls)
         field = self.field
         unfetched = (
@@ -89,7 +75,9 @@ class Forward:
             and field.model is type(instance)
             and instance.__dict__.get(field.attname, self) is not None
         )
-        return _read(f"{type(instance).__name__}.{field.name}", unfetched, get, instance, cls)
+        return read_relation(
+            f"{type(instance).__name__}.{field.name}", unfetched, get, instance, cls
+        )
 
     def __set__(self, instance: Any, value: Any) -> None:
         if isinstance(value, Pending):
@@ -106,42 +94,20 @@ class ReverseOne:
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         get = super().__get__  # type: ignore[misc]
-        if instance is None or not _in_coroutine(instance):
+        if instance is None or not in_coroutine(instance):
             return get(instance, cls)
         unfetched = not self.related.is_cached(instance) and instance.pk is not None
         label = f"{type(instance).__name__}.{self.related.accessor_name}"
         # hasattr(user, "profile") asks whether there is one: a stand-in must not say yes.
         if unfetched and not awaited_expression() and not written_as_attribute():
             raise not_fetched(label)
-        return _read(label, unfetched, get, instance, cls)
+        return read_relation(label, unfetched, get, instance, cls)
 
     def __set__(self, instance: Any, value: Any) -> None:
         if isinstance(value, Pending):
             raise not_fetched(value._vinyl_label)
         if value is not None and awaits(instance):
             adopt((instance, value))
-        super().__set__(instance, value)  # type: ignore[misc]
-
-
-class GenericForward:
-    """A generic foreign key."""
-
-    name: str
-
-    def __get__(self, instance: Any, cls: Any = None) -> Any:
-        get = super().__get__  # type: ignore[misc]
-        if instance is None or not _in_coroutine(instance):
-            return get(instance, cls)
-        field = getattr(self, "field", self)
-        ct_attname = field.model._meta.get_field(field.ct_field).attname
-        unfetched = (
-            not field.is_cached(instance) and instance.__dict__.get(ct_attname, self) is not None
-        )
-        return _read(f"{type(instance).__name__}.{field.name}", unfetched, get, instance, cls)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        if isinstance(value, Pending):
-            raise not_fetched(value._vinyl_label)
         super().__set__(instance, value)  # type: ignore[misc]
 
 
@@ -152,18 +118,25 @@ class Deferred:
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         get = super().__get__  # type: ignore[misc]
-        if (
-            instance is None
-            or self.field.attname in instance.__dict__
-            or not _in_coroutine(instance)
-        ):
+        if instance is None or self.field.attname in instance.__dict__:
             return get(instance, cls)
-        if awaited_expression():
-            return Operation(get, (instance, cls))
+        label = f"{type(instance).__name__}.{self.field.attname}"
+        unsettled = is_unsettled(instance, self.field.attname)
+        if in_coroutine(instance) and awaited_expression():
+            return Operation(_read_settled, (get, instance, cls))
+        if unsettled:
+            if awaits(instance):
+                raise not_fetched(label)
+            return _read_settled(get, instance, cls)
         try:
             return get(instance, cls)
         except NotFetched:
-            raise not_fetched(f"{type(instance).__name__}.{self.field.attname}") from None
+            raise not_fetched(label) from None
+
+
+def _read_settled(get: Callable[..., Any], instance: Any, cls: Any) -> Any:
+    settle(instance)
+    return get(instance, cls)
 
 
 class Many:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from types import TracebackType
@@ -15,6 +16,8 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from vinyl._core import DRIVEN, LOOP, Operation, await_, where
 from vinyl.aliases import require
 from vinyl.exceptions import NotFetched
+
+logger = logging.getLogger("django.db.backends.base")
 
 
 class Atomic(ContextDecorator):
@@ -97,18 +100,31 @@ def on_commit(func: Callable[[], Any], using: str | None = None, robust: bool = 
     function raises TransactionManagementError, since nothing would await it.
     """
     alias = using or DEFAULT_DB_ALIAS
-    if where() in (LOOP, DRIVEN):
+    in_coroutine = where() in (LOOP, DRIVEN)
+    if in_coroutine:
         alias = require(alias)
     if callable(func):
-        connection = connections[alias]
-        if not connection.in_atomic_block and _is_coroutine_function(func):
+        if connections[alias].in_atomic_block:
+            func = _awaited_if_needed(func)
+        elif _is_coroutine_function(func):
             raise transaction.TransactionManagementError(
                 "vinyl.on_commit() takes a coroutine function only inside an atomic block; "
                 "outside, await it directly."
             )
-        if connection.in_atomic_block:
-            func = _awaited_if_needed(func)
+        elif in_coroutine:
+            # Django would ask the session for its autocommit, which only an operation may.
+            _call_now(func, robust)
+            return
     transaction.on_commit(func, alias, robust)
+
+
+def _call_now(func: Callable[[], Any], robust: bool) -> None:
+    try:
+        func()
+    except Exception as error:
+        if not robust:
+            raise
+        logger.error("Error calling %r in vinyl.on_commit() (%s).", func, error, exc_info=True)
 
 
 def _is_coroutine_function(func: Any) -> bool:

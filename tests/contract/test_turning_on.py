@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import vinyl
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -18,6 +17,7 @@ from fix_engine import installed
 from fix_mode import run_in_mode
 from press.models import Article, Writer
 
+import vinyl
 from vinyl import aliases, conf
 
 
@@ -142,7 +142,7 @@ def test_the_missing_twin_of_a_router_is_named(tmp_path, routed, mode) -> None:
     plain, other = _plain_pair(tmp_path)
 
     async def check() -> None:
-        with pytest.raises(ImproperlyConfigured, match="Writer.*'other'"):
+        with pytest.raises(ImproperlyConfigured, match=r"Writer.*'other'"):
             await Writer.vinyl.count()
 
     with installed({"default": plain, "other": other, "fast": vinyl.twin(plain)}):

@@ -123,7 +123,9 @@ class Article(Stamped):
         Writer, models.SET_NULL, null=True, blank=True, related_name="reviewed"
     )
     topics = models.ManyToManyField(Topic, related_name="articles", blank=True)
-    tagged = models.ManyToManyField(Topic, through="Tagging", related_name="tagged_articles", blank=True)
+    tagged = models.ManyToManyField(
+        Topic, through="Tagging", related_name="tagged_articles", blank=True
+    )
     remarks = GenericRelation("Remark")
 
     objects = models.Manager.from_queryset(PlainQuerySet)()

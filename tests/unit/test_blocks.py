@@ -12,7 +12,7 @@ from fix_engine import Engine
 from library.models import Author
 
 from vinyl import _core
-from vinyl.independent import independent
+from vinyl.scopes import independent
 
 on_a_loop = pytest.mark.modes("asyncio", "uvloop")
 

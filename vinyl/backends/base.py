@@ -142,9 +142,15 @@ class SessionMixin:
             return
         super().ensure_connection()  # type: ignore[misc]
 
+    def get_autocommit(self) -> bool:
+        # Atomic asks this first: refused here, it leaves the session as it was.
+        self._refuse_outside_fibers()
+        return super().get_autocommit()  # type: ignore[misc]
+
     def set_autocommit(
         self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
     ) -> None:
+        self._refuse_outside_fibers()
         super().set_autocommit(  # type: ignore[misc]
             autocommit, force_begin_transaction_with_broken_autocommit
         )

@@ -585,7 +585,14 @@ cursor_close(PyObject *op, PyObject *unused)
     if (cur->closed || cur->link == NULL) {
         Py_RETURN_NONE;
     }
-    int rc = cur->name != NULL ? pg_named_close_wait(cur) : 0;
+    int rc = 0;
+    if (cur->name != NULL && cur->link->busy) {
+        /* A generator left early is closed by whoever drops it, in the middle of what runs. */
+        pg_named_drop(cur);
+    }
+    else if (cur->name != NULL) {
+        rc = pg_named_close_wait(cur);
+    }
     cur->closed = 1;
     pg_cursor_reset(cur);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
