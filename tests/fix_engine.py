@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -85,8 +86,6 @@ def _plain(entry: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _make_tables(entry: dict[str, Any]) -> None:
     with installed({"default": entry}):
-        # The tests' own tables, made first of all, refer to this one.
-        call_command("migrate", "contenttypes", verbosity=0, interactive=False)
         call_command("migrate", run_syncdb=True, verbosity=0, interactive=False)
 
 
@@ -150,9 +149,20 @@ def open_files_under(directory: Path) -> list[str]:
     return found
 
 
+@pytest.fixture
+def fast_path(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where there is one: a commit there is no matter of the disk."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="vinyl-tests-", dir=memory) as name:
+        yield Path(name)
+
+
 @contextmanager
 def _on_sqlite(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    directory: Path = request.getfixturevalue("tmp_path")
+    directory: Path = request.getfixturevalue("fast_path")
     path = directory / "test.sqlite3"
     shutil.copy(request.getfixturevalue("sqlite_template"), path)
     yield {"ENGINE": "vinyl.backends.sqlite3", "NAME": str(path)}

@@ -152,7 +152,7 @@ vnl_block_check_session(PyObject *module, PyObject *alias)
         vnl_raise(
             "NotFetched",
             "Synchronous code in a coroutine needs the database '%S': await the operation (Model.vinyl, "
-            "instance.save(), …), or run the code with 'await vinyl.run(fn, …)'.",
+            "instance.save(), ...), or run the code with 'await vinyl.run(fn, ...)'.",
             alias);
         return NULL;
     }

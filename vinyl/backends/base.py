@@ -144,13 +144,13 @@ class SessionMixin:
 
     def get_autocommit(self) -> bool:
         # Atomic asks this first: refused here, it leaves the session as it was.
-        self._refuse_outside_fibers()
+        self._refuse_in_coroutines()
         return super().get_autocommit()  # type: ignore[misc]
 
     def set_autocommit(
         self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
     ) -> None:
-        self._refuse_outside_fibers()
+        self._refuse_in_coroutines()
         super().set_autocommit(  # type: ignore[misc]
             autocommit, force_begin_transaction_with_broken_autocommit
         )
@@ -163,6 +163,10 @@ class SessionMixin:
         super().close()  # type: ignore[misc]
         if not self.in_atomic_block:
             self._end_block()
+
+    def _refuse_in_coroutines(self) -> None:
+        if _core.where() in (_core.LOOP, _core.DRIVEN):
+            _core.check_session(self.alias)
 
     def _end_block(self) -> None:
         block, self._block = self._block, None
