@@ -152,6 +152,9 @@ vnl_row_unlazy(vnl_decode_ctx *ctx, PyObject *value)
     if (PyUnicode_CheckExact(value) || PyLong_CheckExact(value) || value == Py_None) {
         return Py_NewRef(value);
     }
+    if (Py_TYPE(value) == (PyTypeObject *)ctx->st->Binary) {
+        return PyObject_GetAttr(value, ctx->st->str_obj);
+    }
     lazy = PyObject_TypeCheck(value, (PyTypeObject *)ctx->st->Promise);
     return lazy ? PyObject_Str(value) : Py_NewRef(value);
 }

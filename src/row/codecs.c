@@ -75,12 +75,20 @@ class_text(PyObject *cls, const char *name, char *out, size_t size)
     return text == NULL ? -1 : 0;
 }
 
+/* 1 when the module is one of psycopg's own. */
+static int
+of_psycopg(const char *module)
+{
+    return strncmp(module, "psycopg.types.", 14) == 0 || strcmp(module, "psycopg_c._psycopg") == 0 ||
+           strcmp(module, "psycopg_binary._psycopg") == 0;
+}
+
 /* 1 when `cls` derives from psycopg's class of this name and loads as it does,
  * 0 when not, -1 with an exception.  Where the class itself was made says
  * nothing: psycopg makes one per type with type(), and in its pure Python form
  * that gives them the module of ABCMeta. */
 static int
-loads_as(PyObject *cls, const char *module, const char *name)
+loads_as(PyObject *cls, const char *name)
 {
     PyObject *mro = PyType_Check(cls) ? ((PyTypeObject *)cls)->tp_mro : NULL;
 
@@ -99,7 +107,7 @@ loads_as(PyObject *cls, const char *module, const char *name)
         if (class_text(base, "__module__", text, sizeof(text)) < 0) {
             return -1;
         }
-        if (strcmp(text, module) != 0) {
+        if (!of_psycopg(text)) {
             continue;
         }
         load = PyObject_GetAttrString(base, "load");
@@ -178,28 +186,20 @@ resolve_arg(vnl_decode_ctx *ctx, vnl_codec *codec, PyObject *cls)
     return 0;
 }
 
-/* 1 when the module is one of psycopg's own. */
-static int
-of_psycopg(const char *module)
-{
-    return strncmp(module, "psycopg.types.", 14) == 0 || strcmp(module, "psycopg_c._psycopg") == 0 ||
-           strcmp(module, "psycopg_binary._psycopg") == 0;
-}
-
 /* Arrays, ranges and multiranges: psycopg makes a class for each type. */
 static int
 resolve_container(vnl_codec *codec, PyObject *cls)
 {
-    int found = loads_as(cls, "psycopg.types.array", "ArrayLoader");
+    int found = loads_as(cls, "ArrayLoader");
 
     if (found != 0) {
         return found < 0 ? -1 : resolve_array(codec, cls);
     }
-    found = loads_as(cls, "psycopg.types.range", "RangeLoader");
+    found = loads_as(cls, "RangeLoader");
     if (found != 0) {
         return found < 0 ? -1 : resolve_range(codec, cls, vnl_range_text);
     }
-    found = loads_as(cls, "psycopg.types.multirange", "MultirangeLoader");
+    found = loads_as(cls, "MultirangeLoader");
     if (found != 0) {
         return found < 0 ? -1 : resolve_range(codec, cls, vnl_multirange_text);
     }

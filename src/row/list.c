@@ -124,8 +124,14 @@ write_list(list_writer *w, PyObject *list, int depth)
     vnl_buf_putc(w->out, '{');
     /* Dumping an element may run Python code that changes the list. */
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        PyObject *item = Py_NewRef(PyList_GET_ITEM(list, i));
+        PyObject *kept = Py_NewRef(PyList_GET_ITEM(list, i));
+        PyObject *item = vnl_row_unlazy(w->ctx, kept);
         int result = 1;
+
+        Py_DECREF(kept);
+        if (item == NULL) {
+            return -1;
+        }
         if (i > 0) {
             vnl_buf_putc(w->out, ',');
         }

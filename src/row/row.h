@@ -65,6 +65,7 @@ typedef struct vnl_row_state {
     PyObject *Range;
     PyObject *Multirange;
     PyObject *Promise;      /* django.utils.functional.Promise */
+    PyObject *Binary;       /* psycopg.Binary */
     PyObject *default_map;  /* psycopg.adapters */
     PyObject *pq_format[2]; /* psycopg.pq.Format.TEXT, BINARY */
     PyObject *py_text;      /* psycopg.adapt.PyFormat.TEXT */
@@ -256,7 +257,8 @@ int vnl_dump_list(vnl_decode_ctx *ctx, PyObject *list, vnl_buf *out, uint32_t *o
 uint32_t vnl_array_oid(uint32_t oid);
 /* classes.c: the registered dumper of `value`, new reference, or NULL. */
 PyObject *vnl_row_dumper(vnl_decode_ctx *ctx, PyObject *value);
-/* new reference: `value`, or str(value) for a lazy string of Django's. */
+/* new reference: `value`, or str(value) for a lazy string of Django's,
+ * or what a psycopg.Binary holds. */
 PyObject *vnl_row_unlazy(vnl_decode_ctx *ctx, PyObject *value);
 /* A failed buffer becomes MemoryError: 0 or -1. */
 int vnl_row_check_buf(const vnl_buf *buf);

@@ -24,6 +24,7 @@ state_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(st->Range);
     Py_VISIT(st->Multirange);
     Py_VISIT(st->Promise);
+    Py_VISIT(st->Binary);
     Py_VISIT(st->default_map);
     Py_VISIT(st->pq_format[0]);
     Py_VISIT(st->pq_format[1]);
@@ -60,6 +61,7 @@ state_clear(PyObject *self)
     Py_CLEAR(st->Range);
     Py_CLEAR(st->Multirange);
     Py_CLEAR(st->Promise);
+    Py_CLEAR(st->Binary);
     Py_CLEAR(st->default_map);
     Py_CLEAR(st->pq_format[0]);
     Py_CLEAR(st->pq_format[1]);
@@ -211,7 +213,8 @@ vnl_row_state_load(vnl_row_state *st)
     Py_XSETREF(st->Multirange, st->Range ? import_attr("psycopg.types.multirange", "Multirange") : NULL);
     Py_XSETREF(st->default_map, st->Multirange ? import_attr("psycopg", "adapters") : NULL);
     Py_XSETREF(st->Promise, st->default_map ? import_attr("django.utils.functional", "Promise") : NULL);
-    if (st->Promise == NULL) {
+    Py_XSETREF(st->Binary, st->Promise ? import_attr("psycopg", "Binary") : NULL);
+    if (st->Binary == NULL) {
         goto done;
     }
     st->DataError = import_attr("psycopg", "DataError");
