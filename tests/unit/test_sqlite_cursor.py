@@ -299,6 +299,19 @@ def test_fetching(link: Any) -> None:
     assert (cursor.fetchone(), cursor.fetchmany(5), cursor.fetchall()) == (None, [], [])
 
 
+def test_a_row_factory(link: Any) -> None:
+    cursor = link.execute("SELECT 1 AS one, 2 AS two UNION SELECT 3, 4")
+    cursor.row_factory = lambda cursor, row: dict(
+        zip([column[0] for column in cursor.description], row, strict=True)
+    )
+    assert cursor.fetchone() == {"one": 1, "two": 2}
+    link.row_factory = lambda cursor, row: row[0]
+    assert link.execute("SELECT 5, 6").fetchall() == [5]
+    link.row_factory = lambda cursor, row: row[7]
+    with pytest.raises(IndexError):
+        link.execute("SELECT 5, 6").fetchall()
+
+
 def test_two_cursors_on_one_statement(link: Any) -> None:
     link.executemany("INSERT INTO t (b) VALUES (?)", [(n,) for n in range(5)])
     sql = "SELECT b FROM t ORDER BY a"

@@ -3,8 +3,8 @@
 
 #include "sqlite.h"
 
-static void
-note_error(vnl_sqlite_conn *conn, int rc)
+void
+vnl_sqlite_note_error(vnl_sqlite_conn *conn, int rc)
 {
     switch (rc & 0xff) {
     case SQLITE_CORRUPT:
@@ -38,7 +38,7 @@ vnl_sqlite_step_wait(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, int first)
         }
         sqlite3_reset(stmt->raw);
     }
-    note_error(conn, rc);
+    vnl_sqlite_note_error(conn, rc);
     return rc;
 }
 

@@ -24,6 +24,7 @@ vnl_link_new(vnl_sqlite_state *state, PyObject *config, PyObject *pool)
     self->pool = Py_XNewRef(pool);
     self->isolation_level = Py_NewRef(Py_None);
     self->trace = Py_NewRef(Py_None);
+    self->row_factory = Py_NewRef(Py_None);
     if ((self->lock = PyThread_allocate_lock()) == NULL) {
         Py_DECREF(self);
         PyErr_NoMemory();
@@ -269,6 +270,7 @@ connection_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->pool);
     Py_VISIT(self->config);
     Py_VISIT(self->trace);
+    Py_VISIT(self->row_factory);
     return 0;
 }
 
@@ -281,6 +283,7 @@ connection_clear(PyObject *op)
         vnl_link_drop(self);
     }
     Py_CLEAR(self->trace);
+    Py_CLEAR(self->row_factory);
     return 0;
 }
 
@@ -346,6 +349,7 @@ static PyGetSetDef getset[] = {
 };
 
 static PyMemberDef members[] = {
+    {"row_factory", T_OBJECT, offsetof(vnl_link, row_factory), 0, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(vnl_link, weakrefs), READONLY, NULL},
     {NULL},
 };

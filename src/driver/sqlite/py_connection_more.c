@@ -290,7 +290,7 @@ copy_to_module(vnl_link *self, PyObject *target, const char *name)
     PyObject *image = image_of(self, name);
     PyObject *module = image == NULL ? NULL : PyImport_ImportModule("sqlite3");
     PyObject *memory = module == NULL ? NULL : PyObject_CallMethod(module, "connect", "s", ":memory:");
-    PyObject *done = NULL;
+    PyObject *done = NULL, *pending;
 
     if (memory != NULL) {
         done = PyBytes_GET_SIZE(image) == 0 ? Py_NewRef(Py_None)
@@ -298,9 +298,10 @@ copy_to_module(vnl_link *self, PyObject *target, const char *name)
         if (done != NULL) {
             Py_SETREF(done, PyObject_CallMethod(memory, "backup", "O", target));
         }
-        if (done != NULL) {
-            Py_SETREF(done, PyObject_CallMethod(memory, "close", NULL));
-        }
+        pending = vnl_sqlite_take_error();
+        Py_XDECREF(PyObject_CallMethod(memory, "close", NULL));
+        PyErr_Clear();
+        vnl_sqlite_put_error(pending);
     }
     Py_XDECREF(memory);
     Py_XDECREF(module);

@@ -116,6 +116,13 @@ next_row_wait(vnl_cursor *self)
         vnl_cursor_reset(self);
         return NULL;
     }
+    if (self->row_factory != NULL && self->row_factory != Py_None) {
+        Py_SETREF(row, PyObject_CallFunctionObjArgs(self->row_factory, (PyObject *)self, row, NULL));
+        if (row == NULL) {
+            vnl_cursor_reset(self);
+            return NULL;
+        }
+    }
     if (vnl_cursor_step_wait(self, 0) < 0) {
         Py_CLEAR(row);
     }
@@ -260,6 +267,7 @@ vnl_cursor_new(vnl_link *link, int format)
         self->link = (vnl_link *)Py_NewRef(link);
         self->description = Py_NewRef(Py_None);
         self->lastrowid = Py_NewRef(Py_None);
+        self->row_factory = Py_NewRef(link->row_factory != NULL ? link->row_factory : Py_None);
         self->rowcount = -1;
         self->arraysize = 1;
         self->format = format;
@@ -276,6 +284,7 @@ cursor_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->link);
     Py_VISIT(self->bound);
     Py_VISIT(self->description);
+    Py_VISIT(self->row_factory);
     return 0;
 }
 
@@ -292,6 +301,7 @@ cursor_clear(PyObject *op)
     }
     Py_CLEAR(self->bound);
     Py_CLEAR(self->description);
+    Py_CLEAR(self->row_factory);
     return 0;
 }
 
@@ -331,6 +341,7 @@ static PyMemberDef members[] = {
     {"connection", T_OBJECT, offsetof(vnl_cursor, link), READONLY, NULL},
     {"description", T_OBJECT, offsetof(vnl_cursor, description), READONLY, NULL},
     {"lastrowid", T_OBJECT, offsetof(vnl_cursor, lastrowid), READONLY, NULL},
+    {"row_factory", T_OBJECT, offsetof(vnl_cursor, row_factory), 0, NULL},
     {"rowcount", T_PYSSIZET, offsetof(vnl_cursor, rowcount), READONLY, NULL},
     {"arraysize", T_PYSSIZET, offsetof(vnl_cursor, arraysize), 0, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(vnl_cursor, weakrefs), READONLY, NULL},

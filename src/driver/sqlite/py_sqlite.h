@@ -63,6 +63,7 @@ typedef struct vnl_link {
     PyObject *config;
     PyObject *isolation_level; /* str or None, as sqlite3's */
     PyObject *trace;
+    PyObject *row_factory; /* what new cursors get */
     PyObject *weakrefs;
     vnl_slot *slot;
     vnl_sqlite_conn *conn;
@@ -88,6 +89,7 @@ typedef struct vnl_cursor {
     PyObject *bound;               /* keeps bound values alive */
     PyObject *description;
     PyObject *lastrowid;
+    PyObject *row_factory; /* None, or called with the cursor and each row */
     PyObject *weakrefs;
     Py_ssize_t rowcount;
     Py_ssize_t arraysize;

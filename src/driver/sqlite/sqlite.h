@@ -130,6 +130,8 @@ int vnl_sqlite_classify(vnl_sqlite_stmt *stmt, const char *sql);
 /* SQLITE_ROW, SQLITE_DONE or an error code.  `first`: no row was read yet, so
  * a locked shared cache may be tried again. */
 int vnl_sqlite_step_wait(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, int first);
+/* After an error: whether the connection is still to be trusted. */
+void vnl_sqlite_note_error(vnl_sqlite_conn *conn, int rc);
 /* A statement without rows or parameters: BEGIN, COMMIT, … */
 int vnl_sqlite_run_wait(vnl_sqlite_conn *conn, const char *sql);
 /* Gives the loop its turn when this one has been long.  -1: exception. */

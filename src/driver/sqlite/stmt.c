@@ -276,6 +276,7 @@ compile_wait(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, const char *sql, size
         vnl_sqlite_leave(conn);
     } while (rc != SQLITE_OK && vnl_sqlite_again_wait(conn, rc, &since, &pause));
     if (rc != SQLITE_OK) {
+        vnl_sqlite_note_error(conn, rc);
         return rc;
     }
     while (*(tail = skip_blank(tail)) == ';') {
