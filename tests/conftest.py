@@ -3,6 +3,7 @@
 fix_mode      async tests run in every mode: asyncio, uvloop, blocking
 fix_postgres  a private PostgreSQL server
 fix_engine    Django's DATABASES on each engine, and the tests' tables
+fix_links     links of the PostgreSQL engine, without Django's wrapper
 fix_leaks     after each test: no fiber, no connection, no un-awaited operation is left
 """
 
@@ -14,7 +15,7 @@ import django
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
 
-pytest_plugins = ("fix_mode", "fix_postgres", "fix_engine", "fix_leaks")
+pytest_plugins = ("fix_mode", "fix_postgres", "fix_engine", "fix_links", "fix_leaks")
 
 
 def pytest_configure() -> None:

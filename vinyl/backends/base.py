@@ -96,12 +96,12 @@ class SessionMixin:
         per pool. ``limits`` override what OPTIONS["pool"] says.
         """
         options = self.settings_dict["OPTIONS"].get("pool")
+        if options and self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
+            raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
         known = _pools.get(self.alias)
         if known is not None and known[0] == config and known[1] == (options, limits):
             return known[2]
         chosen = {**_pool_options(self.alias, options), **limits}
-        if options and self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
-            raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
         try:
             pool = _core.Pool(
                 self.driver,

@@ -186,7 +186,7 @@ put_value(pg_request *request, vnl_decode_ctx *ctx, const vnl_hole *hole, PyObje
                : binding == PG_BIND_LITERAL || request->sql->force_literal ? VNL_HOLE_LITERAL
                                                                            : hole->kind;
     if (kind != VNL_HOLE_LITERAL && request->nparams < MAX_PARAMS) {
-        int share = (request->sql->flags & VNL_SQL_SHARE) != 0;
+        int share = binding == PG_BIND_AUTO && (request->sql->flags & VNL_SQL_SHARE) != 0;
         int bound = bind_param(request, ctx, kind, value, share);
         if (bound != 0) {
             return bound < 0 ? -1 : 0;
