@@ -1,18 +1,6 @@
 /* bytea: binary is the bytes; text is hex ("\x…") or escape ("a\\b\001"). */
 #include "row/row.h"
 
-static int
-hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static PyObject *
 decode_hex(vnl_decode_ctx *ctx, const char *data, int len)
 {
@@ -28,8 +16,8 @@ decode_hex(vnl_decode_ctx *ctx, const char *data, int len)
     }
     out = PyBytes_AS_STRING(bytes);
     for (int i = 2; i < len; i += 2) {
-        int high = hex_value(data[i]);
-        int low = hex_value(data[i + 1]);
+        int high = vnl_hex_value(data[i]);
+        int low = vnl_hex_value(data[i + 1]);
         if (high < 0 || low < 0) {
             Py_DECREF(bytes);
             return vnl_row_bad(ctx, "bytea", 0, data, len);

@@ -166,6 +166,19 @@ vnl_is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* The value of a hexadecimal digit, or -1. */
+static inline int
+vnl_hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 /* --- context.c */
 /* Borrowed; NULL with an exception. */
 vnl_codec *vnl_row_codec(vnl_decode_ctx *ctx, uint32_t oid);
