@@ -14,6 +14,14 @@ from vinyl.aliases import require
 
 __all__ = ["as_async", "await_", "drive", "gather", "pool_stats", "run"]
 
+# psycopg_pool's keys, as vinyl._core.Pool.stats() has them.
+# fmt: off
+_STATS = (
+    "pool_min", "pool_max", "pool_size", "pool_available", "requests_waiting", "usage_ms",
+    "requests_num", "requests_queued", "requests_wait_ms", "requests_errors", "returns_bad",
+    "connections_num", "connections_ms", "connections_errors", "connections_lost",
+)
+# fmt: on
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -67,7 +75,21 @@ def _close(awaitables: list[Awaitable[Any]]) -> None:
 
 
 def pool_stats(using: str | None = None) -> dict[str, int]:
-    """The numbers of the alias' pool, under the keys of psycopg_pool's ``get_stats()``."""
+    """The numbers of the alias' pool, under the keys of psycopg_pool's ``get_stats()``.
+
+    All but its limits are 0 before the first connection. Raises ImproperlyConfigured when
+    the alias has neither a vinyl engine nor a twin.
+    """
     from django.db import DEFAULT_DB_ALIAS, connections
 
-    return connections[require(using or DEFAULT_DB_ALIAS)].pool.stats()
+    from vinyl.backends.base import pool_of
+
+    alias = require(using or DEFAULT_DB_ALIAS)
+    pool = pool_of(alias)
+    if pool is not None:
+        return pool.stats()
+    options = connections.settings[alias]["OPTIONS"].get("pool")
+    options = options if isinstance(options, dict) else {}
+    least = options.get("min_size", 1)
+    limits = {"pool_min": least, "pool_max": options.get("max_size", max(10, least))}
+    return dict.fromkeys(_STATS, 0) | limits

@@ -1,0 +1,239 @@
+"""Contract, section 4: what a single task sees of atomic blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+import pytest
+from django.db import IntegrityError, connections, transaction
+from django.db.transaction import TransactionManagementError
+from press.models import Article, Badge, Topic, Writer
+from press.seed import seed
+
+import vinyl
+from vinyl import NotFetched
+
+
+async def names() -> list[str]:
+    return await Topic.vinyl.order_by("name").values_list("name", flat=True)
+
+
+async def test_commit_and_roll_back(database) -> None:
+    async with vinyl.atomic():
+        await Topic.vinyl.create(name="kept")
+    with pytest.raises(LookupError, match="on purpose"):
+        async with vinyl.atomic(using=database.alias):
+            await Topic.vinyl.create(name="lost")
+            assert await names() == ["kept", "lost"]
+            raise LookupError("on purpose")
+    assert await names() == ["kept"]
+    async with vinyl.atomic(using="default"):
+        await Topic.vinyl.create(name="on the plain alias")
+    assert await names() == ["kept", "on the plain alias"]
+    assert not connections[database.alias].in_atomic_block
+
+
+async def test_nested_blocks_are_savepoints(database) -> None:
+    async with vinyl.atomic():
+        await Topic.vinyl.create(name="outer")
+        with pytest.raises(LookupError):
+            async with vinyl.atomic():
+                await Topic.vinyl.create(name="inner")
+                raise LookupError
+        async with vinyl.atomic():
+            await Topic.vinyl.create(name="second")
+        with pytest.raises(IntegrityError):
+            async with vinyl.atomic():
+                await Topic.vinyl.create(name="outer")
+        assert await names() == ["outer", "second"]
+    assert await names() == ["outer", "second"]
+    with pytest.raises(TransactionManagementError):
+        async with vinyl.atomic():
+            with pytest.raises(LookupError):
+                async with vinyl.atomic(savepoint=False):
+                    raise LookupError
+            await Topic.vinyl.count()
+    with pytest.raises(RuntimeError, match="durable"):
+        async with vinyl.atomic(), vinyl.atomic(durable=True):
+            pass
+    assert await names() == ["outer", "second"]
+
+
+async def test_as_a_decorator(database) -> None:
+    @vinyl.atomic
+    async def keeps(name: str) -> int:
+        return (await Topic.vinyl.create(name=name)).pk
+
+    @vinyl.atomic(durable=True)
+    async def loses() -> None:
+        """Its name and text stay."""
+        await Topic.vinyl.create(name="lost")
+        raise LookupError
+
+    assert isinstance(await keeps("one"), int)
+    assert isinstance(await keeps("two"), int)
+    with pytest.raises(LookupError):
+        await loses()
+    assert loses.__name__ == "loses"
+    assert await names() == ["one", "two"]
+    with pytest.raises(TypeError):
+
+        @vinyl.atomic
+        async def rows():
+            yield 1
+
+
+async def test_instances_and_relations_in_a_block(database) -> None:
+    s = await seed()
+    with pytest.raises(LookupError):
+        async with vinyl.atomic():
+            s.a.title = "changed"
+            await s.a.save()
+            await s.a.topics.clear()
+            await s.bob.delete()
+            await vinyl.run(Writer(name="in a fiber").save)
+            await vinyl.run(Writer.objects.create, name="by objects")
+            assert await Writer.vinyl.count() == 3
+            raise LookupError
+    await s.a.refresh_from_db()
+    assert s.a.title == "a"
+    assert await s.a.topics.count() == 2
+    assert await Writer.vinyl.count() == 2
+
+
+async def test_gather_is_in_the_transaction(database) -> None:
+    topics = [Topic(name=str(n)) for n in range(5)]
+    with pytest.raises(LookupError):
+        async with vinyl.atomic():
+            await vinyl.gather(*[each.save() for each in topics])
+            assert await Topic.vinyl.count() == 5
+            raise LookupError
+    assert await Topic.vinyl.count() == 0
+    async with vinyl.atomic():
+        first, count = await vinyl.gather(
+            Topic.vinyl.create(name="x"), Topic.vinyl.filter(name="none")
+        )
+    assert (first.name, count) == ("x", [])
+    results = await vinyl.gather(
+        Topic.vinyl.create(name="y"), Topic.vinyl.create(name="y"), return_exceptions=True
+    )
+    assert sum(isinstance(each, IntegrityError) for each in results) == 1
+
+
+@pytest.mark.modes("asyncio", "uvloop")
+async def test_asyncio_gather_is_in_the_transaction(database) -> None:
+    topics = [Topic(name=str(n)) for n in range(5)]
+    with pytest.raises(LookupError):
+        async with vinyl.atomic():
+            await asyncio.gather(*[each.save() for each in topics])
+            await asyncio.create_task(Topic.vinyl.create(name="task"))
+            assert await asyncio.wait_for(Topic.vinyl.count(), 30) == 6
+            raise LookupError
+    assert await Topic.vinyl.count() == 0
+
+
+async def test_on_commit(database) -> None:
+    calls = []
+
+    async def count() -> None:
+        calls.append(await Topic.vinyl.count())
+
+    def plain() -> None:
+        calls.append(Topic.objects.count())
+
+    async with vinyl.atomic():
+        await Topic.vinyl.create(name="x")
+        vinyl.on_commit(lambda: calls.append("lambda"))
+        vinyl.on_commit(count)
+        vinyl.on_commit(plain, using=database.alias)
+        vinyl.on_commit(functools.partial(calls.append, "partial"))
+        vinyl.on_commit(lambda: count())
+        assert calls == []
+    assert calls == ["lambda", 1, 1, "partial", 1]
+    calls.clear()
+    with pytest.raises(LookupError):
+        async with vinyl.atomic():
+            vinyl.on_commit(count)
+            async with vinyl.atomic():
+                vinyl.on_commit(plain)
+            raise LookupError
+    assert calls == []
+    vinyl.on_commit(lambda: calls.append("at once"))
+    assert calls == ["at once"]
+    with pytest.raises(TransactionManagementError, match="coroutine function"):
+        vinyl.on_commit(count)
+    with pytest.raises(TransactionManagementError, match="coroutine function"):
+        vinyl.on_commit(functools.partial(count))
+    with pytest.raises(TypeError):
+        vinyl.on_commit("no function")
+
+
+async def test_inside_fibers_it_is_djangos(database) -> None:
+    calls = []
+
+    def plain() -> None:
+        with vinyl.atomic():
+            Topic.objects.create(name="kept")
+            with pytest.raises(LookupError), transaction.atomic():
+                Topic.vinyl.create(name="lost")
+                raise LookupError
+            vinyl.on_commit(lambda: calls.append(1))
+            transaction.on_commit(lambda: calls.append(2))
+            assert calls == []
+
+        @vinyl.atomic
+        def decorated() -> None:
+            Topic.objects.create(name="also")
+
+        decorated()
+
+    await vinyl.run(plain)
+    assert calls == [1, 2]
+    assert await names() == ["also", "kept"]
+    with pytest.raises(NotFetched, match="async with"), vinyl.atomic():
+        pass
+
+
+def test_in_plain_sync_code_it_is_djangos(database) -> None:
+    with pytest.raises(LookupError), vinyl.atomic():
+        Topic.objects.create(name="lost")
+        raise LookupError
+    with vinyl.atomic():
+        Topic.objects.create(name="kept")
+        assert connections["default"].in_atomic_block
+    assert Topic.objects.count() == 1
+
+
+async def test_select_for_update(database) -> None:
+    s = await seed()
+    async with vinyl.atomic():
+        locked = await Article.vinyl.select_for_update().get(pk=s.a.pk)
+        locked.words = 1
+        await locked.save()
+    if database.name == "postgresql":
+        with pytest.raises(TransactionManagementError, match="select_for_update"):
+            await Article.vinyl.select_for_update().get(pk=s.a.pk)
+
+
+async def test_an_error_in_a_block_does_not_outlive_it(database) -> None:
+    await Badge.vinyl.create(number=1)
+    with pytest.raises(IntegrityError):
+        async with vinyl.atomic():
+            await Badge.vinyl.create(number=1)
+    await Badge.vinyl.create(number=2)
+    assert await Badge.vinyl.count() == 2
+
+
+async def test_a_refused_sync_save_leaves_the_block_usable(database) -> None:
+    s = await seed()
+
+    def helper() -> None:
+        s.a.title = "no"
+        s.a.save()
+
+    with pytest.raises(NotFetched):
+        helper()
+    async with vinyl.atomic():
+        await Topic.vinyl.create(name="in the block")
+    assert await Topic.vinyl.count() == 3
