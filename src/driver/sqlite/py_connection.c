@@ -156,7 +156,7 @@ static PyObject *
 connection_exit(PyObject *op, PyObject *args)
 {
     PyObject *type, *value, *tb;
-    PyObject *done = NULL;
+    PyObject *done;
 
     if (!PyArg_UnpackTuple(args, "__exit__", 3, 3, &type, &value, &tb)) {
         return NULL;
