@@ -174,6 +174,6 @@ class SessionMixin:
             _core.end_block(block)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        # A task's connections are the pool's to judge.
-        if _core.current_scope() is None:
+        # In a coroutine a task's connections are the pool's to judge.
+        if _core.where() not in (_core.LOOP, _core.DRIVEN):
             super().close_if_unusable_or_obsolete()  # type: ignore[misc]
