@@ -30,13 +30,14 @@ from .forms import CityForm, NoteForm
 from .models import City, Continent, Country, Note
 
 SEARCH_LIMIT = 60
+CHUNK = 1000
 STYLESHEET = (Path(__file__).parent / "static" / "world" / "atlas.css").read_bytes()
 
 
 @require_safe
 async def home(request: HttpRequest) -> HttpResponse:
     # Five queries at once, each on a connection of its own.
-    continents, countries, largest, totals, world = await asyncio.gather(
+    continents, countries, largest, totals, world = await vinyl.gather(
         Continent.vinyl.all(),
         Country.vinyl.order_by("name"),
         City.vinyl.select_related("country")[:12],
@@ -182,8 +183,13 @@ async def export(request: HttpRequest) -> StreamingHttpResponse:
         cities = City.vinyl.order_by("pk").only(
             "pk", "country_id", "population", "latitude", "longitude"
         )
-        async for c in cities.iterator(chunk_size=1000):
-            yield f"{c.pk},{c.country_id},{c.population},{c.latitude},{c.longitude}\n"
+        chunk: list[str] = []
+        async for c in cities.iterator(chunk_size=CHUNK):
+            chunk.append(f"{c.pk},{c.country_id},{c.population},{c.latitude},{c.longitude}\n")
+            if len(chunk) == CHUNK:
+                yield "".join(chunk)
+                chunk.clear()
+        yield "".join(chunk)
 
     return StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
 
@@ -195,17 +201,22 @@ async def _experiment(tasks: int = 50, gets: int = 4) -> dict[str, float]:
     ]
     if not keys:
         return {}
-    most = 0
 
     async def fetch(number: int) -> None:
-        nonlocal most
         for turn in range(gets):
             await City.vinyl.get(pk=keys[(number * gets + turn) % len(keys)])
-            most = max(most, _core.stats()["fibers_live"])
 
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, _core.stats()["fibers_live"])
+            await asyncio.sleep(0)
+
+    most, watcher = 0, asyncio.create_task(watch())
     before, began = _core.stats(), time.perf_counter()
     await asyncio.gather(*(fetch(number) for number in range(tasks)))
     elapsed, after = time.perf_counter() - began, _core.stats()
+    watcher.cancel()
     return {
         "tasks": tasks,
         "milliseconds": elapsed * 1e3,
