@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import connection
+from django.db import connection, connections
 from fix_engine import Engine
 from library.models import Publisher
 
@@ -21,3 +21,10 @@ def test_plain_sync_code_on_the_engine(engine: Engine) -> None:
 
 def test_tables_are_empty_again(engine: Engine) -> None:
     _one_row(engine)
+
+
+def test_twin_keeps_djangos_own_backend(twin: Engine) -> None:
+    assert connections["default"].settings_dict["ENGINE"].startswith("django.db.backends.")
+    assert connections["vinyl"].settings_dict["ENGINE"].startswith("vinyl.backends.")
+    _one_row(twin)
+    assert Publisher.objects.using("vinyl").count() == 1

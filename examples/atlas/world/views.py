@@ -31,6 +31,10 @@ from .models import City, Continent, Country, Note
 
 SEARCH_LIMIT = 60
 CHUNK = 1000
+SERVER_VERSION = {
+    "sqlite": "SELECT sqlite_version()",
+    "postgresql": "SELECT current_setting('server_version')",
+}
 STYLESHEET = (Path(__file__).parent / "static" / "world" / "atlas.css").read_bytes()
 
 
@@ -229,10 +233,7 @@ async def _experiment(tasks: int = 50, gets: int = 4) -> dict[str, float]:
 @require_safe
 async def engine(request: HttpRequest) -> HttpResponse:
     async with vinyl.cursor() as cursor:
-        version = (
-            "SELECT sqlite_version()" if connection.vendor == "sqlite" else "SHOW server_version"
-        )
-        await cursor.execute(version)
+        await cursor.execute(SERVER_VERSION[connection.vendor])
         (server,) = await cursor.fetchone()
     experiment = await _experiment() if "run" in request.GET else None
     context = {
