@@ -9,6 +9,7 @@
 #include "fiber/operation.h"
 #include "fiber/wait.h"
 #include "fiber/waiter.h"
+#include "model/hydrate.h"
 #include "pool/pool.h"
 #include "reactor/reactor.h"
 #include "session/block.h"
@@ -289,6 +290,11 @@ intern_names(vnl_state *state)
         {&state->str_scope, "_vinyl_scope"},
         {&state->str_reactor, "_vinyl_reactor"},
         {&state->str_in_atomic_block, "in_atomic_block"},
+        {&state->str_state, "_state"},
+        {&state->str_adding, "adding"},
+        {&state->str_db, "db"},
+        {&state->str_fetch_mode, "fetch_mode"},
+        {&state->str_func, "__func__"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if ((*names[i].where = PyUnicode_InternFromString(names[i].text)) == NULL) {
@@ -349,7 +355,8 @@ core_exec(PyObject *module)
     if (intern_names(vnl_core) < 0 || import_asyncio(vnl_core) < 0 || read_opcodes(vnl_core) < 0 ||
         vnl_fiber_setup(module) < 0 || vnl_waiter_setup(module) < 0 || vnl_reactor_setup(module) < 0 ||
         vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_block_setup(module) < 0 ||
-        vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0) {
+        vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 || vnl_hydrator_setup(module) < 0 ||
+        vnl_converter_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||

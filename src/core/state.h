@@ -6,6 +6,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/compat.h"
 
@@ -44,6 +45,11 @@ typedef struct {
     PyObject *str_scope;   /* the attribute that carries a task's scope */
     PyObject *str_reactor; /* the attribute that carries a loop's reactor */
     PyObject *str_in_atomic_block;
+    PyObject *str_state;
+    PyObject *str_adding;
+    PyObject *str_db;
+    PyObject *str_fetch_mode;
+    PyObject *str_func;
     PyObject *kw_context; /* ("context",) */
     /* the scope that tests pin for every task, or NULL */
     PyObject *pinned_scope;

@@ -11,6 +11,8 @@ __all__ = ["DatabaseOperations"]
 
 
 class DatabaseOperations(operations.DatabaseOperations):
+    compiler_module = "vinyl.backends.postgresql.compiler"
+
     def compose_sql(self, sql: Any, params: Any) -> str:
         """The statement with literals in place of its parameters."""
         with self.connection.cursor() as cursor:

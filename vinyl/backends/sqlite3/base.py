@@ -15,6 +15,7 @@ from vinyl.backends.base import SessionMixin, pool_of
 from .config import Config
 from .creation import DatabaseCreation
 from .memory import keep, memory_uri, shares_cache
+from .operations import DatabaseOperations
 
 __all__ = ["DatabaseWrapper"]
 
@@ -40,6 +41,7 @@ class DatabaseWrapper(SessionMixin, DjangosDatabaseWrapper):
 
     driver = _sqlite3.driver
     creation_class = DatabaseCreation
+    ops_class = DatabaseOperations
 
     def get_connection_params(self) -> dict[str, Any]:
         params = super().get_connection_params()

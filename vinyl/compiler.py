@@ -1,0 +1,95 @@
+"""Rows into instances in C, for every queryset on a vinyl engine.
+
+Django's row loops take the model class from ``compiler.klass_info`` and call
+its ``from_db`` for each row. Where an instance is plain, that is, where no
+code of the model's own runs while one is made, a `_core.Hydrator` stands there
+for the class; everywhere else Django's path stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.db.models import Model
+from django.db.models.base import ModelState
+from django.db.models.fields.files import FileDescriptor
+from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
+from django.db.models.signals import post_init, pre_init
+
+from vinyl import _core
+
+__all__ = ["FastRows", "hydrator_of"]
+
+#: What descriptors of Django's fields do when an attribute is set: for a new
+#: instance the same as setting an item of its __dict__.
+_PLAIN_SETTERS = frozenset({ForeignKeyDeferredAttribute.__set__, FileDescriptor.__set__})
+
+_hydrators: WeakKeyDictionary[type[Model], tuple[Any, _core.Hydrator | None]] = WeakKeyDictionary()
+
+
+def _has_plain_fields(model: type[Model]) -> bool:
+    for field in model._meta.concrete_fields:
+        for klass in model.__mro__:
+            if field.attname in klass.__dict__:
+                setter = getattr(type(klass.__dict__[field.attname]), "__set__", None)
+                if setter is not None and setter not in _PLAIN_SETTERS:
+                    return False
+                break
+    return True
+
+
+def _is_plain(model: type[Model]) -> bool:
+    return (
+        getattr(model.from_db, "__func__", None) is Model.from_db.__func__  # type: ignore[attr-defined]
+        and model.__init__ is Model.__init__
+        and model.__new__ is object.__new__
+        and model.__setattr__ is object.__setattr__
+        and type(model).__call__ is type.__call__
+        and not pre_init.has_listeners(model)
+        and not post_init.has_listeners(model)
+    )
+
+
+def hydrator_of(model: type[Model]) -> _core.Hydrator | None:
+    """What makes the model's instances from rows, or None where Django has to."""
+    if not _is_plain(model):
+        return None
+    fields = model._meta.concrete_fields  # another object when fields change
+    known = _hydrators.get(model)
+    if known is None or known[0] is not fields:
+        names = tuple(field.attname for field in fields)
+        plain = _has_plain_fields(model) and not model._meta.abstract
+        known = fields, _core.Hydrator(model, ModelState, names) if plain else None
+        _hydrators[model] = known
+    return known[1]
+
+
+def _with_hydrators(info: dict[str, Any]) -> dict[str, Any]:
+    # A copy: Django's own is kept for a compiler that is executed again.
+    made = dict(info)
+    if hydrator := hydrator_of(info["model"]):
+        made["model"] = hydrator
+    if related := info.get("related_klass_infos"):
+        made["related_klass_infos"] = [_with_hydrators(each) for each in related]
+    return made
+
+
+class FastRows:
+    """Mixin of each engine's SQLCompiler."""
+
+    klass_info: dict[str, Any] | None
+    connection: Any
+
+    def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
+        result = super().execute_sql(*args, **kwargs)  # type: ignore[misc]
+        info = self.klass_info
+        if info is not None and isinstance(info["model"], type):
+            self.klass_info = _with_hydrators(info)
+        return result
+
+    def apply_converters(
+        self, rows: Iterable[Any], converters: dict[int, tuple[list[Any], Any]]
+    ) -> Iterator[list[Any]]:
+        return _core.ConvertedRows(rows, converters, self.connection)
