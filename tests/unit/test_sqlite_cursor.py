@@ -12,7 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from fix_mode import run_in_mode
 from sqlite_support import Database
+
+from vinyl import _core
 
 
 @pytest.fixture
@@ -218,6 +221,18 @@ def test_a_converter_of_ones_own_wins(link: Any) -> None:
         sqlite3.converters["DATE"] = before
 
 
+def test_a_converter_that_is_replaced(link: Any) -> None:
+    link.execute("CREATE TABLE c (v strange)")
+    link.execute("INSERT INTO c VALUES (1)")
+    try:
+        for answer in ("one", "other"):
+            sqlite3.register_converter("strange", lambda text, answer=answer: answer)
+            assert link.execute("SELECT v FROM c").fetchone() == (answer,)
+    finally:
+        del sqlite3.converters["STRANGE"]
+    assert link.execute("SELECT v FROM c").fetchone() == (1,)
+
+
 def test_a_converter_named_in_the_column(link: Any) -> None:
     cursor = link.execute("""SELECT '2020-01-02' AS "day [date]" """)
     assert cursor.description[0][0] == "day"
@@ -274,12 +289,41 @@ def test_executemany_ends_at_the_row_that_fails(link: Any) -> None:
     assert one(link, "SELECT count(*) FROM t") == (2,)
 
 
-def test_rows_may_come_from_the_same_connection(link: Any) -> None:
-    link.executemany("INSERT INTO t (b) VALUES (?)", [(n,) for n in range(10)])
-    link.executemany(
-        "INSERT INTO t (b) VALUES (?)", link.execute("SELECT b + 100 FROM t WHERE b < 5")
-    )
-    assert one(link, "SELECT count(*), max(b) FROM t") == (15, 104)
+@pytest.mark.modes("asyncio", "blocking")
+def test_rows_may_come_from_the_same_connection(link: Any, mode: str) -> None:
+    link.executemany("INSERT INTO t (b) VALUES (?)", ((n,) for n in range(1000)))
+
+    async def copy() -> None:
+        await _core.run(work)
+
+    def work() -> None:
+        rows = link.execute("SELECT b + 5000 FROM t WHERE b < 500")
+        link.executemany("INSERT INTO t (b) VALUES (?)", rows)
+
+    run_in_mode(mode, copy)
+    assert one(link, "SELECT count(*), max(b) FROM t") == (1500, 5499)
+
+
+def test_rows_that_fail_to_come(link: Any) -> None:
+    def rows() -> Any:
+        for n in range(300):
+            yield (n,)
+        raise LookupError("no more")
+
+    link.execute("BEGIN")
+    with pytest.raises(LookupError, match="no more"):
+        link.executemany("INSERT INTO t (b) VALUES (?)", rows())
+    assert one(link, "SELECT count(*) FROM t") == (200,)
+    link.rollback()
+
+    def closing() -> Any:
+        for n in range(300):
+            yield (n,)
+        link.close()
+        yield (1,)
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        link.executemany("INSERT INTO t (b) VALUES (?)", closing())
 
 
 # --- fetching

@@ -245,17 +245,49 @@ async def test_what_does_not_pin(database: Database, sql: str) -> None:
     await _core.run(work)
 
 
-@on_a_loop
-async def test_a_function_made_on_a_link_stays_its_own(database: Database) -> None:
+async def test_functions_belong_to_their_link(database: Database) -> None:
+    database.config.setup = lambda link: link.create_function("base", 0, lambda: "base")
+
+    def twice(x: int) -> int:
+        return 2 * x
+
     def work() -> None:
         link, other = database.link(), database.link()
-        link.create_function("twice", 1, lambda x: 2 * x)
-        assert link.execute("SELECT twice(21)").fetchone() == (42,)
+        link.create_function("twice", 1, twice)
+        link.create_function("base", 0, lambda: "own")
+        link.create_collation("backwards", lambda a, b: (a < b) - (a > b))
+        for _ in range(2):
+            assert link.execute("SELECT twice(21), base()").fetchone() == (42, "own")
+            assert link.execute("SELECT 'a' < 'b' COLLATE backwards").fetchone() == (0,)
+            assert other.execute("SELECT base()").fetchone() == ("base",)
+            with pytest.raises(sqlite3.OperationalError, match="no such function"):
+                other.execute("SELECT twice(21)")
+            with pytest.raises(sqlite3.OperationalError, match="no such collation"):
+                other.execute("SELECT 'a' < 'b' COLLATE backwards")
+        link.create_function("twice", 1, None)
         with pytest.raises(sqlite3.OperationalError, match="no such function"):
-            other.execute("SELECT twice(21)")
+            link.execute("SELECT twice(21)")
+        with pytest.raises(sqlite3.ProgrammingError, match="'wide' of 1000"):
+            link.create_function("wide", 1000, twice)
         link.close()
+        other.close()
 
     await _core.run(work)
+
+
+@on_a_loop
+async def test_functions_do_not_cost_a_connection(database: Database) -> None:
+    def twice(x: int) -> int:
+        return 2 * x
+
+    def work(n: int) -> int:
+        link = database.link()
+        link.create_function("twice", 1, twice)
+        return link.execute("SELECT twice(?)", (n,)).fetchone()[0]
+
+    assert [await _core.run(work, n) for n in range(5)] == [0, 2, 4, 6, 8]
+    assert database.pool.stats()["connections_num"] == 1
+    assert database.is_whole()
 
 
 async def test_outside_fibers_the_connection_stays(database: Database, mode: str) -> None:

@@ -270,6 +270,7 @@ connection_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->pool);
     Py_VISIT(self->config);
     Py_VISIT(self->trace);
+    Py_VISIT(self->functions);
     Py_VISIT(self->row_factory);
     return 0;
 }
@@ -283,6 +284,7 @@ connection_clear(PyObject *op)
         vnl_link_drop(self);
     }
     Py_CLEAR(self->trace);
+    Py_CLEAR(self->functions);
     Py_CLEAR(self->row_factory);
     return 0;
 }

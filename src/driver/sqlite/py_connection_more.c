@@ -1,6 +1,6 @@
 /* What is set on a live connection (functions, collations, limits, tracing),
- * scripts, and backup.  These are methods of vinyl._sqlite3.Connection; what
- * they set pins the physical connection to its link. */
+ * scripts, and backup: methods of vinyl._sqlite3.Connection.  A limit or a
+ * trace callback pins the physical connection to its link. */
 #include "py_sqlite.h"
 
 #define PAGES_PER_TURN 64
@@ -19,55 +19,61 @@ set_up(vnl_link *self, int rc)
 }
 
 static PyObject *
+registered(int rc)
+{
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 create_function(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"name", "narg", "func", "deterministic", NULL};
-    vnl_link *self = (vnl_link *)op;
     const char *name;
     int narg, deterministic = 0;
     PyObject *func;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siO|$p:create_function", names, &name, &narg, &func,
-                                     &deterministic) ||
-        vnl_link_enter_wait(self, 1) < 0) {
+                                     &deterministic)) {
         return NULL;
     }
-    return set_up(self, vnl_sqlite_create_function(self->state, self->conn, name, narg, func,
-                                                   deterministic ? SQLITE_DETERMINISTIC : 0));
-}
-
-static PyObject *
-create_aggregate_of(PyObject *op, PyObject *args, PyObject *kwargs, int window)
-{
-    static char *names[] = {"name", "n_arg", "aggregate_class", NULL};
-    vnl_link *self = (vnl_link *)op;
-    const char *name;
-    int narg;
-    PyObject *cls;
-
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siO:create_aggregate", names, &name, &narg, &cls) ||
-        vnl_link_enter_wait(self, 1) < 0) {
-        return NULL;
-    }
-    return set_up(self, vnl_sqlite_create_aggregate(self->state, self->conn, name, narg, cls, window));
+    return registered(vnl_link_register((vnl_link *)op, VNL_REG_FUNCTION, name, narg, func,
+                                        deterministic ? SQLITE_DETERMINISTIC : 0));
 }
 
 static PyObject *
 create_aggregate(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    return create_aggregate_of(op, args, kwargs, 0);
+    static char *names[] = {"name", "n_arg", "aggregate_class", NULL};
+    const char *name;
+    int narg;
+    PyObject *cls;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siO:create_aggregate", names, &name, &narg, &cls)) {
+        return NULL;
+    }
+    return registered(vnl_link_register((vnl_link *)op, VNL_REG_AGGREGATE, name, narg, cls, 0));
 }
 
 static PyObject *
 create_window_function(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    return create_aggregate_of(op, args, kwargs, 1);
+    static char *names[] = {"name", "num_params", "aggregate_class", NULL};
+    const char *name;
+    int narg;
+    PyObject *cls;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siO:create_window_function", names, &name, &narg, &cls)) {
+        return NULL;
+    }
+    return registered(vnl_link_register((vnl_link *)op, VNL_REG_WINDOW, name, narg, cls, 0));
 }
 
 static PyObject *
 create_collation(PyObject *op, PyObject *args)
 {
-    vnl_link *self = (vnl_link *)op;
     const char *name;
     PyObject *callable;
 
@@ -78,10 +84,7 @@ create_collation(PyObject *op, PyObject *args)
         PyErr_SetString(PyExc_TypeError, "parameter must be callable");
         return NULL;
     }
-    if (vnl_link_enter_wait(self, 1) < 0) {
-        return NULL;
-    }
-    return set_up(self, vnl_sqlite_create_collation(self->state, self->conn, name, callable));
+    return registered(vnl_link_register((vnl_link *)op, VNL_REG_COLLATION, name, 0, callable, 0));
 }
 
 static PyObject *
@@ -93,7 +96,7 @@ set_trace_callback(PyObject *op, PyObject *callable)
         return NULL;
     }
     Py_XSETREF(self->trace, Py_NewRef(callable));
-    return set_up(self, vnl_sqlite_set_trace(self->state, self->conn, callable));
+    return set_up(self, vnl_link_trace(self, callable));
 }
 
 /* SQLite's limits are the same for every fresh connection of a process. */

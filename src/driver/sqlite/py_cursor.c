@@ -49,8 +49,8 @@ vnl_cursor_reset(vnl_cursor *self)
 
 /* The same when the connection may be in the middle of something else: then it
  * is left to whoever is using it. */
-static void
-let_go(vnl_cursor *self)
+void
+vnl_cursor_let_go(vnl_cursor *self)
 {
     vnl_link *link = self->link;
 
@@ -246,7 +246,7 @@ cursor_close(PyObject *op, PyObject *Py_UNUSED(args))
     if (self->busy) {
         return vnl_sqlite_fail(self->link->state, VNL_E_PROGRAMMING, "Recursive use of cursors not allowed.");
     }
-    let_go(self);
+    vnl_cursor_let_go(self);
     self->closed = 1;
     Py_RETURN_NONE;
 }
@@ -295,7 +295,7 @@ cursor_clear(PyObject *op)
 
     if (self->link != NULL) {
         PyObject *pending = vnl_sqlite_take_error();
-        let_go(self);
+        vnl_cursor_let_go(self);
         vnl_sqlite_put_error(pending);
         self->closed = 1;
     }

@@ -1,6 +1,8 @@
 /* Cursor.execute and executemany. */
 #include "py_sqlite.h"
 
+#define ROWS_AT_ONCE 200
+
 /* A statement failed: SQLite may have ended the transaction with it. */
 static void
 note_failure(vnl_link *link, int was_open)
@@ -158,12 +160,15 @@ refuse_lost(vnl_link *link, const vnl_sqlite_stmt *stmt)
 }
 
 static int
-describe(vnl_cursor *self)
+describe(vnl_cursor *self, int again)
 {
     vnl_sqlite_columns *columns = NULL;
 
     if (self->stmt->raw == NULL || sqlite3_column_count(self->stmt->raw) == 0) {
         return 0;
+    }
+    if (again && vnl_sqlite_columns_hold(self->link->state, self->stmt) < 0) {
+        return -1;
     }
     columns = vnl_sqlite_columns_of(self->link->state, self->stmt, self->link->detect_types);
     if (columns == NULL) {
@@ -223,13 +228,13 @@ vnl_cursor_execute_wait(vnl_cursor *self, PyObject *sql, PyObject *params)
         vnl_cursor_reset(self);
         goto done;
     }
-    if (describe(self) < 0) {
+    if (describe(self, 1) < 0) {
         vnl_cursor_reset(self);
         goto done;
     }
     rc = vnl_cursor_step_wait(self, 1);
     /* SQLite may have prepared it anew for a changed schema. */
-    if (rc == 1 && describe(self) < 0) {
+    if (rc == 1 && describe(self, 0) < 0) {
         vnl_cursor_reset(self);
         rc = -1;
     }
@@ -267,45 +272,94 @@ run_once_wait(vnl_cursor *self, PyObject *params)
     return vnl_sqlite_turn_wait(link->conn);
 }
 
-PyObject *
-vnl_cursor_executemany_wait(vnl_cursor *self, PyObject *sql, PyObject *rows)
+/* The next parameters, as a new list that is empty at the end.  No connection
+ * is held meanwhile: an iterator may itself ask the database. */
+static PyObject *
+next_rows(PyObject *iterator)
 {
-    vnl_link *link = self->link;
-    Py_ssize_t len = 0;
-    const char *text = text_of(link->state, sql, &len);
-    PyObject *iterator = NULL, *params = NULL;
-    int rc = -1;
+    PyObject *rows = PyList_New(0);
 
-    if (text == NULL || (iterator = PyObject_GetIter(rows)) == NULL) {
-        return NULL;
+    for (int n = 0; rows != NULL && n < ROWS_AT_ONCE; n++) {
+        PyObject *params = PyIter_Next(iterator);
+        if (params == NULL || PyList_Append(rows, params) < 0) {
+            Py_XDECREF(params);
+            break;
+        }
+        Py_DECREF(params);
     }
-    params = PyIter_Next(iterator);
-    if (PyErr_Occurred() || vnl_cursor_enter_wait(self, 1) < 0) {
-        goto done;
+    if (PyErr_Occurred()) {
+        Py_CLEAR(rows);
     }
+    return rows;
+}
+
+static int
+run_rows_wait(vnl_cursor *self, PyObject *rows)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(rows); i++) {
+        if (run_once_wait(self, PyList_GET_ITEM(rows, i)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The first rows, with which the statement starts. */
+static int
+start_many_wait(vnl_cursor *self, const char *sql, Py_ssize_t len, PyObject *rows)
+{
+    vnl_sqlite_style style = style_of(self, PyList_GET_SIZE(rows) > 0 ? PyList_GET_ITEM(rows, 0) : NULL);
+
     vnl_cursor_reset(self);
     Py_XSETREF(self->description, Py_NewRef(Py_None));
     self->rowcount = -1;
-    if (start_wait(self, text, len, style_of(self, params)) < 0) {
-        goto out;
+    if (start_wait(self, sql, len, style) < 0) {
+        return -1;
     }
     if (!self->stmt->writes) {
-        vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "executemany() can only execute DML statements.");
-        goto out;
+        vnl_sqlite_fail(self->link->state, VNL_E_PROGRAMMING,
+                        "executemany() can only execute DML statements.");
+        return -1;
     }
     self->rowcount = 0;
-    while (params != NULL) {
-        if (run_once_wait(self, params) < 0) {
-            goto out;
-        }
-        Py_SETREF(params, PyIter_Next(iterator));
+    return run_rows_wait(self, rows);
+}
+
+PyObject *
+vnl_cursor_executemany_wait(vnl_cursor *self, PyObject *sql, PyObject *many)
+{
+    Py_ssize_t len = 0;
+    const char *text = text_of(self->link->state, sql, &len);
+    PyObject *iterator = NULL, *rows = NULL;
+    int rc = -1;
+
+    if (text == NULL || (iterator = PyObject_GetIter(many)) == NULL) {
+        return NULL;
     }
-    rc = PyErr_Occurred() ? -1 : 0;
-out:
+    rows = next_rows(iterator);
+    if (rows == NULL || vnl_cursor_enter_wait(self, 1) < 0) {
+        goto done;
+    }
+    rc = start_many_wait(self, text, len, rows);
+    while (rc == 0 && PyList_GET_SIZE(rows) == ROWS_AT_ONCE) {
+        /* The statement under way keeps the connection. */
+        vnl_link_leave(self->link);
+        Py_SETREF(rows, next_rows(iterator));
+        if (rows == NULL || vnl_link_enter_wait(self->link, 1) < 0) {
+            self->busy = 0;
+            vnl_cursor_let_go(self);
+            rc = -1;
+            goto done;
+        }
+        rc = self->stmt == NULL ? -1 : run_rows_wait(self, rows);
+        if (self->stmt == NULL) {
+            vnl_sqlite_fail(self->link->state, VNL_E_PROGRAMMING, "Cannot operate on a closed database.");
+        }
+    }
     vnl_cursor_reset(self);
     vnl_cursor_leave(self);
 done:
-    Py_XDECREF(params);
+    Py_XDECREF(rows);
     Py_DECREF(iterator);
     return rc < 0 ? NULL : Py_NewRef(self);
 }

@@ -444,7 +444,7 @@ on_trace(unsigned what, void *arg, void *stmt, void *text)
 }
 
 int
-vnl_sqlite_set_trace(vnl_sqlite_state *state, vnl_sqlite_conn *conn, PyObject *callable)
+vnl_sqlite_set_trace(vnl_sqlite_state *state, vnl_sqlite_conn *conn, PyObject *callable, void **handle)
 {
     call *c = NULL;
 
@@ -452,19 +452,14 @@ vnl_sqlite_set_trace(vnl_sqlite_state *state, vnl_sqlite_conn *conn, PyObject *c
         return -1;
     }
     sqlite3_trace_v2(conn->db, c == NULL ? 0 : SQLITE_TRACE_STMT, c == NULL ? NULL : on_trace, c);
-    if (conn->trace != NULL) {
-        call_free(conn->trace);
-    }
-    conn->trace = c;
+    *handle = c;
     return 0;
 }
 
 void
-vnl_sqlite_free_trace(vnl_sqlite_conn *conn)
+vnl_sqlite_free_trace(void *handle)
 {
-    if (conn != NULL && conn->trace != NULL) {
-        sqlite3_trace_v2(conn->db, 0, NULL, NULL);
-        call_free(conn->trace);
-        conn->trace = NULL;
+    if (handle != NULL) {
+        call_free(handle);
     }
 }

@@ -9,7 +9,7 @@ driver_close(void *conn)
 {
     PyObject *pending = vnl_sqlite_take_error();
 
-    vnl_sqlite_free_trace(conn);
+    vnl_sqlite_free_above(conn);
     vnl_sqlite_close(conn);
     vnl_sqlite_put_error(pending);
 }
@@ -178,25 +178,6 @@ acquire(vnl_link *link)
     return 0;
 }
 
-static int
-take_wait(vnl_link *link)
-{
-    if (link->pool == NULL) {
-        link->conn = driver_open_wait(link->config);
-    }
-    else if ((link->slot = link->state->core->pool_take_wait(link->pool)) != NULL) {
-        link->conn = link->state->core->slot_conn(link->slot);
-    }
-    if (link->conn == NULL) {
-        return -1;
-    }
-    if (link->trace != Py_None) {
-        link->conn->pins |= VNL_PIN_USER;
-        return vnl_sqlite_set_trace(link->state, link->conn, link->trace);
-    }
-    return 0;
-}
-
 static void
 give_back(vnl_link *link, int reusable)
 {
@@ -213,6 +194,29 @@ give_back(vnl_link *link, int reusable)
         driver_close(conn);
     }
     vnl_sqlite_put_error(pending);
+}
+
+static int
+take_wait(vnl_link *link)
+{
+    if (link->pool == NULL) {
+        link->conn = driver_open_wait(link->config);
+    }
+    else if ((link->slot = link->state->core->pool_take_wait(link->pool)) != NULL) {
+        link->conn = link->state->core->slot_conn(link->slot);
+    }
+    if (link->conn == NULL) {
+        return -1;
+    }
+    if (vnl_link_sync_functions(link) < 0) {
+        give_back(link, 0);
+        return -1;
+    }
+    if (link->trace != Py_None) {
+        link->conn->pins |= VNL_PIN_USER;
+        return vnl_link_trace(link, link->trace);
+    }
+    return 0;
 }
 
 static void

@@ -15,6 +15,7 @@ vnl_sqlite_columns_free(void *arg)
 
     Py_XDECREF(columns->description);
     for (int i = 0; i < columns->count; i++) {
+        Py_XDECREF(columns->column[i].key);
         Py_XDECREF(columns->column[i].convert);
     }
     PyMem_Free(columns);
@@ -47,6 +48,7 @@ find_converter(vnl_sqlite_state *state, const char *type, Py_ssize_t len, struct
     }
     column->decoder = VNL_DECODE_CALL;
     column->convert = Py_NewRef(convert);
+    column->key = Py_NewRef(upper);
     django = PyDict_GetItemWithError(state->django_converters, upper);
     for (size_t i = 0; django == convert && i < sizeof(known) / sizeof(known[0]); i++) {
         if (PyUnicode_CompareWithASCIIString(upper, known[i].name) == 0) {
@@ -107,6 +109,26 @@ describe(vnl_sqlite_state *state, const char *name, int detect_types)
     }
     return Py_BuildValue("(s#OOOOOO)", name, (Py_ssize_t)len, Py_None, Py_None, Py_None, Py_None, Py_None,
                          Py_None);
+}
+
+int
+vnl_sqlite_columns_hold(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt)
+{
+    vnl_sqlite_columns *columns = stmt->extra;
+
+    for (int i = 0; columns != NULL && i < columns->count; i++) {
+        const struct vnl_sqlite_column *column = &columns->column[i];
+        if (column->key != NULL &&
+            PyDict_GetItemWithError(state->converters, column->key) != column->convert) {
+            if (PyErr_Occurred()) {
+                return -1;
+            }
+            stmt->extra = NULL;
+            vnl_sqlite_columns_free(columns);
+            break;
+        }
+    }
+    return 0;
 }
 
 vnl_sqlite_columns *

@@ -48,7 +48,8 @@ typedef struct vnl_sqlite_columns {
     PyObject *description; /* DB-API's tuple of 7-tuples */
     struct vnl_sqlite_column {
         vnl_sqlite_decoder decoder;
-        PyObject *convert; /* for VNL_DECODE_CALL */
+        PyObject *key;     /* of the converter, or NULL */
+        PyObject *convert; /* the one that was registered */
     } column[];
 } vnl_sqlite_columns;
 
@@ -63,6 +64,7 @@ typedef struct vnl_link {
     PyObject *config;
     PyObject *isolation_level; /* str or None, as sqlite3's */
     PyObject *trace;
+    PyObject *functions;   /* dict of what was created on this link, or NULL */
     PyObject *row_factory; /* what new cursors get */
     PyObject *weakrefs;
     vnl_slot *slot;
@@ -122,6 +124,9 @@ int vnl_sqlite_bind(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_s
 /* --- py_row.c */
 /* The columns of a statement that has been stepped; borrowed from it. */
 vnl_sqlite_columns *vnl_sqlite_columns_of(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt, int detect_types);
+/* Before a cached statement runs: forgets its columns when a converter of
+ * theirs is no longer the registered one. */
+int vnl_sqlite_columns_hold(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt);
 void vnl_sqlite_columns_free(void *columns);
 /* The row the statement stands on, as a new tuple. */
 PyObject *vnl_sqlite_row(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt, const vnl_sqlite_columns *columns);
@@ -133,17 +138,35 @@ PyObject *vnl_sqlite_decode_time(const char *text, int len);
 PyObject *vnl_sqlite_decode_datetime(const char *text, int len);
 int vnl_sqlite_temporal_init(void);
 
-/* --- py_func.c */
+/* --- py_func.c: as sqlite3_create_function and its kin; None removes */
 int vnl_sqlite_create_function(vnl_sqlite_state *state, vnl_sqlite_conn *conn, const char *name, int narg,
                                PyObject *callable, int flags);
 int vnl_sqlite_create_aggregate(vnl_sqlite_state *state, vnl_sqlite_conn *conn, const char *name, int narg,
                                 PyObject *cls, int window);
 int vnl_sqlite_create_collation(vnl_sqlite_state *state, vnl_sqlite_conn *conn, const char *name,
                                 PyObject *callable);
-int vnl_sqlite_set_trace(vnl_sqlite_state *state, vnl_sqlite_conn *conn, PyObject *callable);
+/* *handle keeps it; let go of it with free_trace, which takes NULL. */
+int vnl_sqlite_set_trace(vnl_sqlite_state *state, vnl_sqlite_conn *conn, PyObject *callable, void **handle);
+void vnl_sqlite_free_trace(void *handle);
 
-/* Lets go of a trace callback; conn may be NULL. */
-void vnl_sqlite_free_trace(vnl_sqlite_conn *conn);
+/* --- py_registry.c: which functions, aggregates and collations a physical
+ * connection has, so that each link finds its own and nobody else's */
+typedef enum vnl_registered {
+    VNL_REG_FUNCTION,
+    VNL_REG_AGGREGATE,
+    VNL_REG_WINDOW,
+    VNL_REG_COLLATION,
+} vnl_registered;
+
+/* Creates on the link: now if it holds a connection, and on every one that it
+ * takes later. */
+int vnl_link_register(vnl_link *link, vnl_registered kind, const char *name, int narg, PyObject *callable,
+                      int flags);
+/* The link has taken a connection: makes its functions the link's. */
+int vnl_link_sync_functions(vnl_link *link);
+int vnl_link_trace(vnl_link *link, PyObject *callable);
+/* Before the connection is closed. */
+void vnl_sqlite_free_above(vnl_sqlite_conn *conn);
 
 /* --- py_link.c: taking and giving back, transactions */
 /* Exclusive use of the link; with a connection in hand when `take`.  0 or -1. */
@@ -169,6 +192,9 @@ vnl_link *vnl_link_new(vnl_sqlite_state *state, PyObject *config, PyObject *pool
 PyObject *vnl_cursor_new(vnl_link *link, int format);
 /* Lets go of the statement under way, if any.  Does not switch. */
 void vnl_cursor_reset(vnl_cursor *cursor);
+/* The same outside enter and leave, when the connection may be in the middle
+ * of something else: then it is left to whoever is using it. */
+void vnl_cursor_let_go(vnl_cursor *cursor);
 /* Into the link's open cursors. */
 void vnl_cursor_link(vnl_cursor *cursor);
 /* vnl_link_enter_wait for a cursor's own calls, which must not nest. */

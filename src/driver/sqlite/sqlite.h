@@ -70,7 +70,7 @@ extern vnl_sqlite_host vnl_sqlite_host_calls;
 
 /* Why a connection may not go back to the pool. */
 #define VNL_PIN_TEMP 1u   /* temporary tables, views, triggers */
-#define VNL_PIN_USER 2u   /* functions, limits, … set on the live link */
+#define VNL_PIN_USER 2u   /* limits, tracing, … set on the live link */
 #define VNL_PIN_PRAGMA 4u /* a PRAGMA that cannot be compared with its start */
 #define VNL_PIN_BROKEN 8u /* I/O error, corruption: not to be used again */
 
@@ -95,7 +95,7 @@ struct vnl_sqlite_conn {
     vnl_sqlite_stmt *newest, *oldest;
     vnl_sqlite_stmt *buckets[64];
     int cached, cache_max;
-    void *trace; /* of the layer above: its trace callback */
+    void *above; /* what the layer above keeps with it */
 };
 
 /* --- conn.c */
