@@ -136,8 +136,8 @@ poll_connection_wait(vnl_pg_conn *conn, int64_t deadline)
 }
 
 vnl_pg_status
-vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int64_t deadline, vnl_pg_conn **out,
-                    char **message)
+vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int64_t deadline,
+                    vnl_pg_conn **out, char **message)
 {
     *out = NULL;
     *message = NULL;
@@ -183,7 +183,8 @@ fail:
 int
 vnl_pg_check(vnl_pg_conn *conn)
 {
-    if (conn->inflight || PQstatus(conn->pg) != CONNECTION_OK || PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
+    if (conn->inflight || PQstatus(conn->pg) != CONNECTION_OK ||
+        PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
         return 0;
     }
     int fd = PQsocket(conn->pg);

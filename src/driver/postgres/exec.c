@@ -7,7 +7,14 @@
 
 #include <string.h>
 
-typedef enum { STEP_LATER, STEP_SYNC, STEP_BEGIN, STEP_PREPARE, STEP_EXEC, STEP_PORTAL } step_kind;
+typedef enum {
+    STEP_LATER,
+    STEP_SYNC,
+    STEP_BEGIN,
+    STEP_PREPARE,
+    STEP_EXEC,
+    STEP_PORTAL
+} step_kind;
 
 static vnl_pg_status
 lost(vnl_pg_conn *conn)
@@ -205,7 +212,8 @@ send_later(vnl_pg_conn *conn)
 {
     int count = 0;
     for (vnl_pg_later *later = conn->later; later != NULL; later = later->next) {
-        if (!PQsendQueryParams(conn->pg, later->sql, 0, NULL, NULL, NULL, NULL, 0) || !PQpipelineSync(conn->pg)) {
+        if (!PQsendQueryParams(conn->pg, later->sql, 0, NULL, NULL, NULL, NULL, 0) ||
+            !PQpipelineSync(conn->pg)) {
             return -1;
         }
         count++;

@@ -112,12 +112,12 @@ typedef struct vnl_pg_query {
     const char *const *values;
     const int *lengths;
     const int *formats;
-    int simple;          /* simple protocol: several statements or COPY; no parameters */
-    int binary;          /* result format */
-    const char *begin;   /* sent ahead, or NULL */
-    const char *name;    /* prepared statement to use, or NULL */
-    int prepare;         /* prepare it as `name` first */
-    const char *portal;  /* describe this portal after the statement: the result is its description */
+    int simple;         /* simple protocol: several statements or COPY; no parameters */
+    int binary;         /* result format */
+    const char *begin;  /* sent ahead, or NULL */
+    const char *name;   /* prepared statement to use, or NULL */
+    int prepare;        /* prepare it as `name` first */
+    const char *portal; /* describe this portal after the statement: the result is its description */
 } vnl_pg_query;
 
 typedef struct vnl_pg_answer {
@@ -151,21 +151,21 @@ typedef enum {
 } vnl_hole_kind;
 
 typedef struct vnl_hole {
-    uint32_t at;    /* offset in `text` where the value goes */
-    uint32_t name;  /* offset of the name in `names` */
+    uint32_t at;   /* offset in `text` where the value goes */
+    uint32_t name; /* offset of the name in `names` */
     uint32_t namelen;
     uint8_t kind;
 } vnl_hole;
 
-#define VNL_SQL_DML 1        /* SELECT, INSERT, UPDATE, DELETE, WITH, VALUES, MERGE */
-#define VNL_SQL_MULTI 2      /* several statements */
-#define VNL_SQL_COPY 4       /* COPY */
-#define VNL_SQL_PINS 8       /* leaves state behind in the server's session */
-#define VNL_SQL_DDL 16       /* may change what prepared statements return */
-#define VNL_SQL_SHARE 32     /* GROUP BY or DISTINCT: equal parameters share a number */
-#define VNL_SQL_DEALLOC 64   /* DEALLOCATE, DISCARD */
-#define VNL_SQL_NAMED 128    /* %(name)s */
-#define VNL_SQL_SIMPLE 256   /* looks at what the extended protocol would leave a trace in */
+#define VNL_SQL_DML 1      /* SELECT, INSERT, UPDATE, DELETE, WITH, VALUES, MERGE */
+#define VNL_SQL_MULTI 2    /* several statements */
+#define VNL_SQL_COPY 4     /* COPY */
+#define VNL_SQL_PINS 8     /* leaves state behind in the server's session */
+#define VNL_SQL_DDL 16     /* may change what prepared statements return */
+#define VNL_SQL_SHARE 32   /* GROUP BY or DISTINCT: equal parameters share a number */
+#define VNL_SQL_DEALLOC 64 /* DEALLOCATE, DISCARD */
+#define VNL_SQL_NAMED 128  /* %(name)s */
+#define VNL_SQL_SIMPLE 256 /* looks at what the extended protocol would leave a trace in */
 
 typedef struct vnl_sql {
     char *text; /* without its placeholders, %% as % */

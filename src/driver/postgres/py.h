@@ -4,6 +4,7 @@
  * py_errors.c  libpq's errors -> psycopg's exception classes
  * py_request.c a template and values -> what is sent
  * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
+ * py_run.c     one statement: prepared or not, tried again or not
  * py_cursor.c  Cursor; py_named.c server-side cursors; py_info.c connection.info
  */
 #ifndef VNL_PG_PY_H
@@ -74,13 +75,17 @@ typedef struct pg_request {
     int nliteral; /* interpolated */
 } pg_request;
 
-typedef enum { PG_BIND_AUTO, PG_BIND_LITERAL, PG_BIND_SERVER } pg_binding;
+typedef enum {
+    PG_BIND_AUTO,
+    PG_BIND_LITERAL,
+    PG_BIND_SERVER
+} pg_binding;
 
 /* str, bytes or a psycopg.sql.Composable -> str.  New reference. */
 PyObject *pg_query_text(pg_state *state, PyObject *query, PyObject *context);
 /* 0, or -1 with an exception.  `request` needs no initialisation. */
-int pg_request_init(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObject *sql, PyObject *params,
-                    pg_binding binding);
+int pg_request_init(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObject *sql,
+                    PyObject *params, pg_binding binding);
 void pg_request_clear(pg_request *request);
 
 /* --- py_link.c --- */
@@ -95,11 +100,11 @@ typedef struct pg_link {
     long owner_pid;
     int busy, closed;
     int autocommit;
-    int broken; /* lost inside a transaction, which is gone */
-    int pins;   /* server-side cursors held open outside a transaction */
+    int broken;        /* lost inside a transaction, which is gone */
+    int pins;          /* server-side cursors held open outside a transaction */
     int strict_commit; /* a COMMIT that rolled back raises */
-    int sticky; /* the server's session holds state of ours: not for others */
-    uint64_t txn; /* counts transactions */
+    int sticky;        /* the server's session holds state of ours: not for others */
+    uint64_t txn;      /* counts transactions */
     PyObject *isolation_level, *read_only, *deferrable; /* or None */
     PyObject *notice_handlers;
     PyObject *weakrefs;
@@ -158,7 +163,7 @@ PyObject *pg_cursor_new(pg_link *link, PyObject *name, int scrollable, int withh
 /* The cursor's rows are those of `result` (stolen). */
 int pg_cursor_take(pg_cursor *cursor, PGresult *result);
 void pg_cursor_reset(pg_cursor *cursor);
-/* Runs cursor->sql / params; 0 or -1.  *result: new. */
+/* py_run.c: runs cursor->sql / params; 0 or -1.  *result: new. */
 int pg_cursor_run_wait(pg_cursor *cursor, pg_binding binding, PGresult **result);
 PyObject *pg_cursor_row(pg_cursor *cursor, int row);
 

@@ -47,11 +47,11 @@ raise_connect(pg_config *config, vnl_pg_status status, char *message)
     const char *text = len > 0 ? message : "unknown error";
     const char *option = strstr(text, "invalid connection option");
     if (option != NULL) {
-        return pg_raise(state, "OperationalError", "%s: neither vinyl nor libpq %d knows this key of OPTIONS", text,
-                        PQlibVersion() / 10000);
+        return pg_raise(state, "OperationalError", "%s: neither vinyl nor libpq %d knows this key of OPTIONS",
+                        text, PQlibVersion() / 10000);
     }
-    return pg_raise(state, "OperationalError", "%s%s", strstr(text, "connection") != NULL ? "" : "connection failed: ",
-                    text);
+    return pg_raise(state, "OperationalError", "%s%s",
+                    strstr(text, "connection") != NULL ? "" : "connection failed: ", text);
 }
 
 /* Runs the setup statements.  Closes the connection when they fail. */
@@ -165,8 +165,8 @@ driver_abandon(void *conn)
     vnl_pg_abandon(conn);
 }
 
-const vnl_driver pg_driver = {VNL_CORE_ABI, "postgresql", driver_open_wait, driver_close, driver_check,
-                              driver_abandon};
+const vnl_driver pg_driver = {VNL_CORE_ABI, "postgresql", driver_open_wait,
+                              driver_close, driver_check, driver_abandon};
 
 static int
 check_params(pg_config *self)
@@ -193,14 +193,22 @@ check_params(pg_config *self)
 static int
 config_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"params",          "setup",        "timezone",            "adapters", "connect_timeout",
-                               "prepare_threshold", "prepared_max", "server_side_binding", NULL};
+    static char *keywords[] = {"params",
+                               "setup",
+                               "timezone",
+                               "adapters",
+                               "connect_timeout",
+                               "prepare_threshold",
+                               "prepared_max",
+                               "server_side_binding",
+                               NULL};
     pg_config *self = (pg_config *)op;
     PyObject *params = NULL, *setup = NULL, *timezone = Py_None, *adapters = Py_None, *threshold = NULL;
     double timeout = 0;
     int prepared_max = 100, server_side = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOdOip", keywords, &PyDict_Type, &params, &setup, &timezone,
-                                     &adapters, &timeout, &threshold, &prepared_max, &server_side)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOdOip", keywords, &PyDict_Type, &params, &setup,
+                                     &timezone, &adapters, &timeout, &threshold, &prepared_max,
+                                     &server_side)) {
         return -1;
     }
     long prepare = threshold == NULL ? 1 : threshold == Py_None ? -1 : PyLong_AsLong(threshold);
@@ -239,7 +247,8 @@ config_repr(PyObject *op)
     Py_ssize_t pos = 0;
     while (shown != NULL && self->params != NULL && PyDict_Next(self->params, &pos, &key, &value)) {
         if (PyUnicode_CompareWithASCIIString(key, "password") != 0 &&
-            PyUnicode_CompareWithASCIIString(key, "sslpassword") != 0 && PyDict_SetItem(shown, key, value) < 0) {
+            PyUnicode_CompareWithASCIIString(key, "sslpassword") != 0 &&
+            PyDict_SetItem(shown, key, value) < 0) {
             Py_CLEAR(shown);
         }
     }
@@ -294,8 +303,10 @@ config_dealloc(PyObject *op)
 }
 
 static PyMemberDef config_members[] = {
-    {"timezone", T_OBJECT, offsetof(pg_config, timezone), READONLY, "The time zone that setup sets, or None."},
-    {"server_version", T_INT, offsetof(pg_config, server_version), READONLY, "As 150004; 0: never connected."},
+    {"timezone", T_OBJECT, offsetof(pg_config, timezone), READONLY,
+     "The time zone that setup sets, or None."},
+    {"server_version", T_INT, offsetof(pg_config, server_version), READONLY,
+     "As 150004; 0: never connected."},
     {"server_side_binding", T_INT, offsetof(pg_config, server_side_binding), READONLY, NULL},
     {NULL},
 };
@@ -306,9 +317,10 @@ static PyGetSetDef config_getset[] = {
 };
 
 static PyType_Slot config_slots[] = {
-    {Py_tp_doc, "Config(params, *, setup='', timezone=None, adapters=None, connect_timeout=0, prepare_threshold=1,\n"
-                "       prepared_max=100, server_side_binding=False)\n--\n\n"
-                "How to open physical connections: libpq's keywords and what to run once on each."},
+    {Py_tp_doc,
+     "Config(params, *, setup='', timezone=None, adapters=None, connect_timeout=0, prepare_threshold=1,\n"
+     "       prepared_max=100, server_side_binding=False)\n--\n\n"
+     "How to open physical connections: libpq's keywords and what to run once on each."},
     {Py_tp_init, config_init},
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_repr, config_repr},

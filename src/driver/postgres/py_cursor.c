@@ -5,185 +5,6 @@
 #include <string.h>
 #include <structmember.h>
 
-/* --- running ------------------------------------------------------------ */
-
-/* Whether a refused statement may be tried again with literals. */
-static int
-is_binding_error(const char *state)
-{
-    static const char *const states[] = {"42P18", "42P08", "42804", "42803", "42883", "42725", "42601", "42P10", NULL};
-    for (int i = 0; states[i] != NULL; i++) {
-        if (strcmp(state, states[i]) == 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* How the statement goes out: prepared or not, text or binary. */
-static vnl_pg_stmt *
-plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
-{
-    pg_link *link = cur->link;
-    const vnl_sql *sql = request->sql;
-    vnl_pg_conn *conn = link->conn;
-    *query = (vnl_pg_query){
-        .sql = request->text.data,
-        .nparams = request->nparams,
-        .oids = request->oids,
-        .values = request->values,
-        .lengths = request->lengths,
-        .formats = request->formats,
-        .simple = (sql->flags & (VNL_SQL_MULTI | VNL_SQL_COPY | VNL_SQL_SIMPLE)) != 0 && request->nparams == 0,
-    };
-    if (!(sql->flags & VNL_SQL_DML) || query->simple || request->nliteral > 0) {
-        return NULL;
-    }
-    char evicted[40];
-    vnl_pg_stmt *stmt = vnl_pg_stmts_use(&conn->stmts, request->text.data, request->text.len, request->oids,
-                                         request->nparams, evicted);
-    if (evicted[0]) {
-        char drop[64];
-        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", evicted);
-        vnl_pg_later_add(conn, drop);
-    }
-    if (stmt == NULL) {
-        return NULL;
-    }
-    query->binary = stmt->binary == 1;
-    int threshold = link->config->prepare_threshold;
-    if (threshold >= 0 && !link->config->no_prepare && stmt->uses > (unsigned)threshold) {
-        if (!stmt->prepared) {
-            vnl_pg_stmt_name(&conn->stmts, stmt);
-            query->prepare = 1;
-        }
-        query->name = stmt->name;
-    }
-    return stmt;
-}
-
-/* Text results are asked for until it is known that C reads all columns in binary. */
-static int
-learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
-{
-    int binary = 1;
-    for (int i = 0; i < PQnfields(result) && binary; i++) {
-        binary = vnl_decode_find(pg_link_ctx(link), PQftype(result, i), 1) != NULL;
-        if (!binary && PyErr_Occurred()) {
-            return -1;
-        }
-    }
-    stmt->binary = binary;
-    return 0;
-}
-
-static int
-after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_answer *answer)
-{
-    vnl_pg_conn *conn = link->conn;
-    int flags = request->sql->flags;
-    if (flags & VNL_SQL_PINS) {
-        link->sticky = 1;
-    }
-    if (flags & (VNL_SQL_DDL | VNL_SQL_DEALLOC)) {
-        if (!(flags & VNL_SQL_DEALLOC) && conn->stmts.serial != 0) {
-            vnl_pg_later_add(conn, "DEALLOCATE ALL");
-        }
-        vnl_pg_stmts_forget(&conn->stmts);
-    }
-    if (stmt != NULL && stmt->binary < 0 && PQresultStatus(answer->result) == PGRES_TUPLES_OK) {
-        return learn_binary(link, stmt, answer->result);
-    }
-    return 0;
-}
-
-/* The server refused.  1: try again, 0: raise, -1: an exception is set. */
-static int
-may_retry(pg_link *link, pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_query *query,
-          const vnl_pg_answer *answer, pg_binding binding, int was_in_txn)
-{
-    const char *state = PQresultErrorField(answer->result, PG_DIAG_SQLSTATE);
-    if (state == NULL) {
-        return 0;
-    }
-    int retry = 0;
-    if (query->name != NULL && !query->prepare && strcmp(state, "26000") == 0) {
-        /* Somebody shuffles the server's sessions under us: a pooler. */
-        link->config->no_prepare = 1;
-        vnl_pg_stmts_forget(&link->conn->stmts);
-        retry = 1;
-    }
-    else if (query->name != NULL && !query->prepare && strcmp(state, "0A000") == 0) {
-        char drop[64];
-        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", stmt->name);
-        vnl_pg_later_add(link->conn, drop);
-        stmt->prepared = 0;
-        stmt->binary = -1;
-        stmt->uses = 0;
-        retry = 1;
-    }
-    else if (request->nparams > 0 && binding == PG_BIND_AUTO && is_binding_error(state)) {
-        request->sql->force_literal = 1;
-        retry = 1;
-    }
-    if (!retry || was_in_txn) {
-        return 0;
-    }
-    if (PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE && pg_link_command_wait(link, "ROLLBACK") < 0) {
-        return -1;
-    }
-    return 1;
-}
-
-int
-pg_cursor_run_wait(pg_cursor *cur, pg_binding binding, PGresult **result)
-{
-    pg_link *link = cur->link;
-    for (int attempt = 0;; attempt++) {
-        pg_request request;
-        vnl_pg_query query;
-        vnl_pg_answer answer;
-        if (pg_request_init(link->state, &request, pg_link_ctx(link), cur->sql, cur->params, binding) < 0) {
-            return -1;
-        }
-        if (pg_link_attach_wait(link) < 0) {
-            pg_request_clear(&request);
-            return -1;
-        }
-        int was_in_txn = pg_link_in_txn(link);
-        vnl_pg_stmt *stmt = plan_query(cur, &request, &query);
-        vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
-        int rc = status == VNL_PG_OK ? 0 : -1;
-        int again = 0;
-        if (link->conn != NULL && stmt != NULL && answer.prepared) {
-            stmt->prepared = 1;
-        }
-        if (rc == 0) {
-            rc = after_success(link, &request, stmt, &answer);
-        }
-        else if (status == VNL_PG_SERVER && attempt < 3 && link->conn != NULL) {
-            again = may_retry(link, &request, stmt, &query, &answer, binding, was_in_txn);
-        }
-        if (rc < 0 && again == 0) {
-            if (attempt > 0 && request.sql->force_literal) {
-                request.sql->force_literal = 0; /* literals did not help */
-            }
-            if (status != VNL_PG_OK) {
-                pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
-            }
-        }
-        pg_request_clear(&request);
-        if (rc == 0) {
-            *result = answer.result;
-            return 0;
-        }
-        PQclear(answer.result);
-        if (again <= 0) {
-            return -1;
-        }
-    }
-}
-
 /* --- rows --------------------------------------------------------------- */
 
 void
@@ -480,7 +301,8 @@ cursor_callproc(PyObject *op, PyObject *args)
             vnl_buf_puts(&buf, i > 0 ? ",%s" : "%s");
         }
         vnl_buf_putc(&buf, ')');
-        query = vnl_buf_failed(&buf) ? PyErr_NoMemory() : PyUnicode_DecodeUTF8(buf.data, (Py_ssize_t)buf.len, NULL);
+        query = vnl_buf_failed(&buf) ? PyErr_NoMemory()
+                                     : PyUnicode_DecodeUTF8(buf.data, (Py_ssize_t)buf.len, NULL);
     }
     vnl_buf_free(&buf);
     pg_cursor *cur = (pg_cursor *)op;
@@ -499,7 +321,8 @@ static PyObject *
 literal_text(pg_cursor *cur, PyObject *sql, PyObject *params)
 {
     pg_request request;
-    if (pg_request_init(cur->link->state, &request, pg_link_ctx(cur->link), sql, params, PG_BIND_LITERAL) < 0) {
+    if (pg_request_init(cur->link->state, &request, pg_link_ctx(cur->link), sql, params, PG_BIND_LITERAL) <
+        0) {
         return NULL;
     }
     PyObject *text = PyUnicode_DecodeUTF8(request.text.data, (Py_ssize_t)request.text.len, "replace");
@@ -536,10 +359,11 @@ make_column(pg_state *state, pg_cursor *cur, PyObject *types, int i)
 {
     const char *name = PQfname(cur->result, i);
     PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
-    PyObject *column = text != NULL ? PyObject_CallFunction(state->column, "OkiiO", text,
-                                                            (unsigned long)PQftype(cur->result, i),
-                                                            PQfmod(cur->result, i), PQfsize(cur->result, i), types)
-                                    : NULL;
+    PyObject *column =
+        text != NULL
+            ? PyObject_CallFunction(state->column, "OkiiO", text, (unsigned long)PQftype(cur->result, i),
+                                    PQfmod(cur->result, i), PQfsize(cur->result, i), types)
+            : NULL;
     Py_XDECREF(text);
     return column;
 }
@@ -633,8 +457,12 @@ static PyObject *
 cursor_repr(PyObject *op)
 {
     pg_cursor *cur = (pg_cursor *)op;
-    return PyUnicode_FromFormat("<vinyl._postgres.Cursor%s%V %s at %p>", cur->name != NULL ? " " : "", cur->name, "",
-                                cur->closed ? "closed" : cur->sql == NULL ? "new" : "executed", (void *)cur);
+    return PyUnicode_FromFormat("<vinyl._postgres.Cursor%s%V %s at %p>", cur->name != NULL ? " " : "",
+                                cur->name, "",
+                                cur->closed        ? "closed"
+                                : cur->sql == NULL ? "new"
+                                                   : "executed",
+                                (void *)cur);
 }
 
 PyObject *
@@ -706,13 +534,16 @@ cursor_dealloc(PyObject *op)
 
 static PyMethodDef cursor_methods[] = {
     {"execute", _PyCFunction_CAST(cursor_execute), METH_VARARGS | METH_KEYWORDS,
-     "execute(query, params=None): runs a statement; %s and %(name)s are the placeholders. Returns the cursor."},
+     "execute(query, params=None): runs a statement; %s and %(name)s are the placeholders. Returns the "
+     "cursor."},
     {"executemany", cursor_executemany, METH_VARARGS, "executemany(query, params_seq): rowcount is the sum."},
     {"callproc", cursor_callproc, METH_VARARGS, "callproc(name, args=None): SELECT * FROM name(args)."},
     {"fetchone", cursor_fetchone, METH_NOARGS, "The next row as a tuple, or None."},
-    {"fetchmany", _PyCFunction_CAST(cursor_fetchmany), METH_VARARGS | METH_KEYWORDS, "A list of up to size rows."},
+    {"fetchmany", _PyCFunction_CAST(cursor_fetchmany), METH_VARARGS | METH_KEYWORDS,
+     "A list of up to size rows."},
     {"fetchall", cursor_fetchall, METH_NOARGS, "A list of the rows that are left."},
-    {"mogrify", cursor_mogrify, METH_VARARGS, "mogrify(query, params=None): the statement with literals, a str."},
+    {"mogrify", cursor_mogrify, METH_VARARGS,
+     "mogrify(query, params=None): the statement with literals, a str."},
     {"close", cursor_close, METH_NOARGS, NULL},
     {"nextset", cursor_nothing, METH_NOARGS, "None: one result per statement."},
     {"setinputsizes", cursor_nothing, METH_VARARGS, NULL},
@@ -726,9 +557,11 @@ static PyMemberDef cursor_members[] = {
     {"connection", T_OBJECT, offsetof(pg_cursor, link), READONLY, NULL},
     {"name", T_OBJECT, offsetof(pg_cursor, name), READONLY, "Of a server-side cursor, else None."},
     {"rowcount", T_PYSSIZET, offsetof(pg_cursor, rowcount), READONLY, NULL},
-    {"statusmessage", T_OBJECT, offsetof(pg_cursor, statusmessage), READONLY, "The command tag, as 'INSERT 0 1'."},
+    {"statusmessage", T_OBJECT, offsetof(pg_cursor, statusmessage), READONLY,
+     "The command tag, as 'INSERT 0 1'."},
     {"arraysize", T_PYSSIZET, offsetof(pg_cursor, arraysize), 0, NULL},
-    {"itersize", T_PYSSIZET, offsetof(pg_cursor, itersize), 0, "Rows per round trip of a server-side cursor."},
+    {"itersize", T_PYSSIZET, offsetof(pg_cursor, itersize), 0,
+     "Rows per round trip of a server-side cursor."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(pg_cursor, weakrefs), READONLY, NULL},
     {"__dictoffset__", T_PYSSIZET, offsetof(pg_cursor, dict), READONLY, NULL},
     {NULL},
@@ -759,6 +592,7 @@ static PyType_Slot cursor_slots[] = {
 PyType_Spec pg_cursor_spec = {
     .name = "vinyl._postgres.Cursor",
     .basicsize = sizeof(pg_cursor),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = cursor_slots,
 };

@@ -47,17 +47,17 @@ class_of(pg_state *state, const char *sqlstate)
     static const struct {
         const char *prefix, *name;
     } classes[] = {
-        {"08", "OperationalError"},   {"0A", "NotSupportedError"}, {"20", "ProgrammingError"},
-        {"21", "ProgrammingError"},   {"22", "DataError"},         {"23", "IntegrityError"},
-        {"24", "InternalError"},      {"25", "InternalError"},     {"26", "ProgrammingError"},
-        {"27", "OperationalError"},   {"28", "OperationalError"},  {"2B", "InternalError"},
-        {"2D", "InternalError"},      {"2F", "OperationalError"},  {"34", "ProgrammingError"},
-        {"38", "OperationalError"},   {"39", "OperationalError"},  {"3B", "OperationalError"},
-        {"3D", "ProgrammingError"},   {"3F", "ProgrammingError"},  {"40", "OperationalError"},
-        {"42", "ProgrammingError"},   {"44", "ProgrammingError"},  {"53", "OperationalError"},
-        {"54", "OperationalError"},   {"55", "OperationalError"},  {"57", "OperationalError"},
-        {"58", "OperationalError"},   {"F0", "OperationalError"},  {"HV", "OperationalError"},
-        {"P0", "ProgrammingError"},   {"XX", "InternalError"},     {NULL, NULL},
+        {"08", "OperationalError"}, {"0A", "NotSupportedError"}, {"20", "ProgrammingError"},
+        {"21", "ProgrammingError"}, {"22", "DataError"},         {"23", "IntegrityError"},
+        {"24", "InternalError"},    {"25", "InternalError"},     {"26", "ProgrammingError"},
+        {"27", "OperationalError"}, {"28", "OperationalError"},  {"2B", "InternalError"},
+        {"2D", "InternalError"},    {"2F", "OperationalError"},  {"34", "ProgrammingError"},
+        {"38", "OperationalError"}, {"39", "OperationalError"},  {"3B", "OperationalError"},
+        {"3D", "ProgrammingError"}, {"3F", "ProgrammingError"},  {"40", "OperationalError"},
+        {"42", "ProgrammingError"}, {"44", "ProgrammingError"},  {"53", "OperationalError"},
+        {"54", "OperationalError"}, {"55", "OperationalError"},  {"57", "OperationalError"},
+        {"58", "OperationalError"}, {"F0", "OperationalError"},  {"HV", "OperationalError"},
+        {"P0", "ProgrammingError"}, {"XX", "InternalError"},     {NULL, NULL},
     };
     PyObject *type = PyObject_CallMethod(state->errors, "lookup", "s", sqlstate);
     if (type != NULL || !PyErr_ExceptionMatches(PyExc_KeyError)) {
@@ -76,7 +76,8 @@ PyObject *
 pg_raise_state(pg_state *state, const char *sqlstate, const char *message)
 {
     PyObject *type = load(state) == 0 ? class_of(state, sqlstate) : NULL;
-    PyObject *text = type != NULL ? PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "replace") : NULL;
+    PyObject *text =
+        type != NULL ? PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "replace") : NULL;
     if (text != NULL) {
         PyErr_SetObject(type, text);
     }
@@ -90,12 +91,15 @@ static PyObject *
 diag_dict(const PGresult *result)
 {
     static const int fields[] = {
-        PG_DIAG_SEVERITY,          PG_DIAG_SEVERITY_NONLOCALIZED, PG_DIAG_SQLSTATE,
-        PG_DIAG_MESSAGE_PRIMARY,   PG_DIAG_MESSAGE_DETAIL,        PG_DIAG_MESSAGE_HINT,
-        PG_DIAG_STATEMENT_POSITION, PG_DIAG_INTERNAL_POSITION,    PG_DIAG_INTERNAL_QUERY,
-        PG_DIAG_CONTEXT,           PG_DIAG_SCHEMA_NAME,           PG_DIAG_TABLE_NAME,
-        PG_DIAG_COLUMN_NAME,       PG_DIAG_DATATYPE_NAME,         PG_DIAG_CONSTRAINT_NAME,
-        PG_DIAG_SOURCE_FILE,       PG_DIAG_SOURCE_LINE,           PG_DIAG_SOURCE_FUNCTION,
+        PG_DIAG_SEVERITY,           PG_DIAG_SEVERITY_NONLOCALIZED,
+        PG_DIAG_SQLSTATE,           PG_DIAG_MESSAGE_PRIMARY,
+        PG_DIAG_MESSAGE_DETAIL,     PG_DIAG_MESSAGE_HINT,
+        PG_DIAG_STATEMENT_POSITION, PG_DIAG_INTERNAL_POSITION,
+        PG_DIAG_INTERNAL_QUERY,     PG_DIAG_CONTEXT,
+        PG_DIAG_SCHEMA_NAME,        PG_DIAG_TABLE_NAME,
+        PG_DIAG_COLUMN_NAME,        PG_DIAG_DATATYPE_NAME,
+        PG_DIAG_CONSTRAINT_NAME,    PG_DIAG_SOURCE_FILE,
+        PG_DIAG_SOURCE_LINE,        PG_DIAG_SOURCE_FUNCTION,
     };
     PyObject *dict = PyDict_New();
     for (size_t i = 0; dict != NULL && i < sizeof(fields) / sizeof(*fields); i++) {
@@ -174,7 +178,8 @@ pg_raise_status(pg_state *state, vnl_pg_status status, const PGresult *result, P
     }
     const char *why = pg != NULL ? PQerrorMessage(pg) : "";
     size_t len = strcspn(why, "\n");
-    return pg_raise(state, "OperationalError", "the connection is lost%s%.*s", len > 0 ? ": " : "", (int)len, why);
+    return pg_raise(state, "OperationalError", "the connection is lost%s%.*s", len > 0 ? ": " : "", (int)len,
+                    why);
 }
 
 static PyObject *
@@ -182,10 +187,11 @@ notice_object(pg_state *state, const vnl_pg_notice *notice)
 {
     PyObject *types = PyImport_ImportModule("types");
     PyObject *space = types != NULL ? PyObject_GetAttrString(types, "SimpleNamespace") : NULL;
-    PyObject *fields = space != NULL ? Py_BuildValue("{szszszszsz}", "severity", notice->severity, "sqlstate",
-                                                     notice->sqlstate, "message_primary", notice->message,
-                                                     "message_detail", notice->detail, "message_hint", notice->hint)
-                                     : NULL;
+    PyObject *fields = space != NULL
+                           ? Py_BuildValue("{szszszszsz}", "severity", notice->severity, "sqlstate",
+                                           notice->sqlstate, "message_primary", notice->message,
+                                           "message_detail", notice->detail, "message_hint", notice->hint)
+                           : NULL;
     PyObject *none = fields != NULL ? PyTuple_New(0) : NULL;
     PyObject *made = none != NULL ? PyObject_Call(space, none, fields) : NULL;
     Py_XDECREF(none);
@@ -222,7 +228,8 @@ pg_emit_notices(pg_state *state, vnl_pg_notice *notices, PyObject *handlers)
 {
     int rc = 0;
     PyObject *logging = PyImport_ImportModule("logging");
-    PyObject *logger = logging != NULL ? PyObject_CallMethod(logging, "getLogger", "s", "vinyl.postgresql") : NULL;
+    PyObject *logger =
+        logging != NULL ? PyObject_CallMethod(logging, "getLogger", "s", "vinyl.postgresql") : NULL;
     if (logger == NULL) {
         rc = -1;
     }

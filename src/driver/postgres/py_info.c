@@ -37,17 +37,17 @@ text_or_empty(const char *text)
     return PyUnicode_DecodeFSDefault(text != NULL ? text : "");
 }
 
-#define TEXT_GETTER(name, call)                            \
+#define TEXT_GETTER(name, call) \
     static PyObject *get_##name(PyObject *op, void *unused) \
-    {                                                      \
-        pg_link *link = ((pg_info *)op)->link;             \
-        PGconn *pg = hold_wait(link);                      \
-        if (pg == NULL) {                                  \
-            return NULL;                                   \
-        }                                                  \
-        PyObject *text = text_or_empty(call(pg));          \
-        pg_link_leave(link);                               \
-        return text;                                       \
+    { \
+        pg_link *link = ((pg_info *)op)->link; \
+        PGconn *pg = hold_wait(link); \
+        if (pg == NULL) { \
+            return NULL; \
+        } \
+        PyObject *text = text_or_empty(call(pg)); \
+        pg_link_leave(link); \
+        return text; \
     }
 
 TEXT_GETTER(dbname, PQdb)
@@ -56,17 +56,17 @@ TEXT_GETTER(host, PQhost)
 TEXT_GETTER(hostaddr, PQhostaddr)
 TEXT_GETTER(options, PQoptions)
 
-#define INT_GETTER(name, call)                             \
+#define INT_GETTER(name, call) \
     static PyObject *get_##name(PyObject *op, void *unused) \
-    {                                                      \
-        pg_link *link = ((pg_info *)op)->link;             \
-        PGconn *pg = hold_wait(link);                      \
-        if (pg == NULL) {                                  \
-            return NULL;                                   \
-        }                                                  \
+    { \
+        pg_link *link = ((pg_info *)op)->link; \
+        PGconn *pg = hold_wait(link); \
+        if (pg == NULL) { \
+            return NULL; \
+        } \
         PyObject *number = PyLong_FromLong((long)call(pg)); \
-        pg_link_leave(link);                               \
-        return number;                                     \
+        pg_link_leave(link); \
+        return number; \
     }
 
 INT_GETTER(backend_pid, PQbackendPID)
@@ -200,13 +200,17 @@ static PyGetSetDef info_getset[] = {
 };
 
 static PyType_Slot info_slots[] = {
-    {Py_tp_traverse, info_traverse}, {Py_tp_dealloc, info_dealloc}, {Py_tp_methods, info_methods},
-    {Py_tp_getset, info_getset},     {0, NULL},
+    {Py_tp_traverse, info_traverse},
+    {Py_tp_dealloc, info_dealloc},
+    {Py_tp_methods, info_methods},
+    {Py_tp_getset, info_getset},
+    {0, NULL},
 };
 
 PyType_Spec pg_info_spec = {
     .name = "vinyl._postgres.ConnectionInfo",
     .basicsize = sizeof(pg_info),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = info_slots,
 };

@@ -229,9 +229,8 @@ link_init(PyObject *op, PyObject *args, PyObject *kwargs)
     PyObject *pool = NULL, *config = NULL;
     int autocommit = 1;
     self->state = pg_state_of(Py_TYPE(op));
-    if (self->state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$p", keywords, &pool, self->state->config_type, &config,
-                                     &autocommit)) {
+    if (self->state == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$p", keywords, &pool,
+                                                            self->state->config_type, &config, &autocommit)) {
         return -1;
     }
     if (self->config != NULL) {
@@ -387,9 +386,9 @@ link_repr(PyObject *op)
 {
     pg_link *self = (pg_link *)op;
     return PyUnicode_FromFormat("<vinyl._postgres.Connection %s at %p>",
-                                self->closed         ? "closed"
-                                : self->broken       ? "lost"
-                                : self->conn == NULL ? "without a slot"
+                                self->closed           ? "closed"
+                                : self->broken         ? "lost"
+                                : self->conn == NULL   ? "without a slot"
                                 : pg_link_in_txn(self) ? "in a transaction"
                                                        : "idle",
                                 (void *)self);
@@ -532,14 +531,18 @@ link_dealloc(PyObject *op)
 static PyMethodDef link_methods[] = {
     {"cursor", _PyCFunction_CAST(link_cursor), METH_VARARGS | METH_KEYWORDS,
      "cursor(name=None, *, scrollable=None, withhold=False): a Cursor; with a name, a server-side one."},
-    {"execute", _PyCFunction_CAST(link_execute), METH_VARARGS | METH_KEYWORDS, "A new cursor that has executed this."},
+    {"execute", _PyCFunction_CAST(link_execute), METH_VARARGS | METH_KEYWORDS,
+     "A new cursor that has executed this."},
     {"commit", (PyCFunction)pg_link_commit, METH_NOARGS,
      "Commits. Raises InFailedSqlTransaction when the server rolled back instead."},
-    {"rollback", (PyCFunction)pg_link_rollback, METH_NOARGS, "Rolls back; nothing to do without a transaction."},
-    {"close", link_close, METH_NOARGS, "Lets go of the physical connection. Does no I/O but for an open transaction."},
+    {"rollback", (PyCFunction)pg_link_rollback, METH_NOARGS,
+     "Rolls back; nothing to do without a transaction."},
+    {"close", link_close, METH_NOARGS,
+     "Lets go of the physical connection. Does no I/O but for an open transaction."},
     {"cancel", link_cancel, METH_NOARGS, "Asks the server to cancel the statement that runs now."},
     {"attach", link_attach, METH_NOARGS, "Connects now if need be, so that a failure shows here."},
-    {"discard", link_discard, METH_NOARGS, "The physical connection is not to be used by others after this link."},
+    {"discard", link_discard, METH_NOARGS,
+     "The physical connection is not to be used by others after this link."},
     {"add_notice_handler", link_add_notice_handler, METH_O, "handler(notice) for each notice from now on."},
     {"remove_notice_handler", link_remove_notice_handler, METH_O, NULL},
     {"__enter__", link_enter, METH_NOARGS, NULL},
@@ -548,7 +551,8 @@ static PyMethodDef link_methods[] = {
 };
 
 static PyMemberDef link_members[] = {
-    {"isolation_level", T_OBJECT, offsetof(pg_link, isolation_level), 0, "psycopg.IsolationLevel or None; for BEGIN."},
+    {"isolation_level", T_OBJECT, offsetof(pg_link, isolation_level), 0,
+     "psycopg.IsolationLevel or None; for BEGIN."},
     {"read_only", T_OBJECT, offsetof(pg_link, read_only), 0, "bool or None; for BEGIN."},
     {"deferrable", T_OBJECT, offsetof(pg_link, deferrable), 0, "bool or None; for BEGIN."},
     {"strict_commit", T_INT, offsetof(pg_link, strict_commit), 0,
@@ -571,8 +575,9 @@ static PyGetSetDef link_getset[] = {
 };
 
 static PyType_Slot link_slots[] = {
-    {Py_tp_doc, "Connection(pool, config, *, autocommit=True)\n--\n\n"
-                "A session's connection. pool None: a physical connection of its own."},
+    {Py_tp_doc,
+     "Connection(pool, config, *, autocommit=True)\n--\n\n"
+     "A session's connection. pool None: a physical connection of its own."},
     {Py_tp_init, link_init},
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_repr, link_repr},

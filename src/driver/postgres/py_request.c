@@ -182,7 +182,7 @@ bind_param(pg_request *request, vnl_decode_ctx *ctx, int kind, PyObject *value, 
 static int
 put_value(pg_request *request, vnl_decode_ctx *ctx, const vnl_hole *hole, PyObject *value, pg_binding binding)
 {
-    int kind = binding == PG_BIND_SERVER ? VNL_HOLE_ANY
+    int kind = binding == PG_BIND_SERVER                                   ? VNL_HOLE_ANY
                : binding == PG_BIND_LITERAL || request->sql->force_literal ? VNL_HOLE_LITERAL
                                                                            : hole->kind;
     if (kind != VNL_HOLE_LITERAL && request->nparams < MAX_PARAMS) {
@@ -242,7 +242,8 @@ check_params(pg_state *state, const vnl_sql *sql, PyObject *params, int *ok)
         return NULL;
     }
     if (PyUnicode_Check(params) || PyBytes_Check(params)) {
-        return pg_raise(state, "ProgrammingError", "query parameters should be a sequence or a mapping, got %s",
+        return pg_raise(state, "ProgrammingError",
+                        "query parameters should be a sequence or a mapping, got %s",
                         Py_TYPE(params)->tp_name);
     }
     PyObject *fast = PySequence_Fast(params, "query parameters should be a sequence or a mapping");
@@ -256,7 +257,8 @@ check_params(pg_state *state, const vnl_sql *sql, PyObject *params, int *ok)
 }
 
 static int
-build(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObject *params, PyObject *fast, pg_binding binding)
+build(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObject *params, PyObject *fast,
+      pg_binding binding)
 {
     const vnl_sql *sql = request->sql;
     size_t at = 0;

@@ -73,14 +73,16 @@ end_wait(pg_link *link, const char *sql, vnl_pg_answer *answer)
 static int
 rolled_back(pg_link *link)
 {
-    static const char text[] = "COMMIT was answered with ROLLBACK: a statement of the transaction had failed, "
-                               "nothing was saved";
+    static const char text[] =
+        "COMMIT was answered with ROLLBACK: a statement of the transaction had failed, "
+        "nothing was saved";
     if (link->strict_commit) {
         pg_raise_state(link->state, "25P02", text);
         return -1;
     }
     PyObject *logging = PyImport_ImportModule("logging");
-    PyObject *logger = logging != NULL ? PyObject_CallMethod(logging, "getLogger", "s", "vinyl.postgresql") : NULL;
+    PyObject *logger =
+        logging != NULL ? PyObject_CallMethod(logging, "getLogger", "s", "vinyl.postgresql") : NULL;
     PyObject *done = logger != NULL ? PyObject_CallMethod(logger, "warning", "s", text) : NULL;
     Py_XDECREF(done);
     Py_XDECREF(logger);

@@ -12,6 +12,7 @@
  * standard_conforming_strings on.
  */
 #include "pg.h"
+#include "sql_scan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,18 +74,6 @@ put(reader *r, const char *data, size_t len)
 }
 
 static int
-is_ident_start(unsigned char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c >= 0x80;
-}
-
-static int
-is_ident(unsigned char c)
-{
-    return is_ident_start(c) || (c >= '0' && c <= '9') || c == '$';
-}
-
-static int
 is_space(unsigned char c)
 {
     return c == ' ' || (c >= '\t' && c <= '\r');
@@ -111,10 +100,10 @@ one_of(const char *word, const char *const *list)
 static int
 ends_expression(const char *word)
 {
-    static const char *const enders[] = {"and",   "or",        "where", "order", "group", "having",
-                                         "limit", "offset",    "fetch", "from",  "returning", "then",
-                                         "else",  "end",       "union", "intersect", "except", "for",
-                                         "on",    "when",      NULL};
+    static const char *const enders[] = {"and",   "or",     "where", "order",     "group",     "having",
+                                         "limit", "offset", "fetch", "from",      "returning", "then",
+                                         "else",  "end",    "union", "intersect", "except",    "for",
+                                         "on",    "when",   NULL};
     return one_of(word, enders);
 }
 
@@ -230,8 +219,8 @@ add_hole(reader *r, const char *name, size_t namelen, int kind)
         memcpy(names + r->names_len, name, namelen);
         sql->names = names;
     }
-    sql->holes[sql->nholes++] = (vnl_hole){(uint32_t)sql->len, (uint32_t)r->names_len, (uint32_t)namelen,
-                                           (uint8_t)kind};
+    sql->holes[sql->nholes++] =
+        (vnl_hole){(uint32_t)sql->len, (uint32_t)r->names_len, (uint32_t)namelen, (uint8_t)kind};
     r->names_len += namelen;
     return 0;
 }
@@ -278,7 +267,9 @@ read_percent(reader *r, int quoted)
     }
     char kind = left >= used ? p[used - 1] : 0;
     if (kind != 's' && kind != 't' && kind != 'b') {
-        snprintf(r->error, 120, "only '%%s', '%%b', '%%t' are allowed as placeholders, got '%%%c'; use '%%%%' for a per cent sign",
+        snprintf(r->error, 120,
+                 "only '%%s', '%%b', '%%t' are allowed as placeholders, got '%%%c'; use '%%%%' for a per "
+                 "cent sign",
                  kind >= 32 && kind < 127 ? kind : '?');
         return -2;
     }
@@ -321,77 +312,18 @@ copy_quoted(reader *r, size_t end)
     return 0;
 }
 
-static size_t
-end_of_string(const reader *r, size_t pos, char quote, int escapes)
-{
-    for (pos++; pos < r->len; pos++) {
-        if (escapes && r->in[pos] == '\\') {
-            pos++;
-        }
-        else if (r->in[pos] == quote) {
-            if (pos + 1 < r->len && r->in[pos + 1] == quote) {
-                pos++;
-            }
-            else {
-                return pos + 1;
-            }
-        }
-    }
-    return r->len;
-}
-
-static size_t
-end_of_comment(const reader *r, size_t pos)
-{
-    int depth = 0;
-    while (pos + 1 < r->len) {
-        if (r->in[pos] == '/' && r->in[pos + 1] == '*') {
-            depth++;
-            pos += 2;
-        }
-        else if (r->in[pos] == '*' && r->in[pos + 1] == '/') {
-            pos += 2;
-            if (--depth == 0) {
-                return pos;
-            }
-        }
-        else {
-            pos++;
-        }
-    }
-    return r->len;
-}
-
-/* The end of a $tag$ … $tag$ string that starts at pos, or pos when none does. */
-static size_t
-end_of_dollar(const reader *r, size_t pos)
-{
-    size_t tag = pos + 1;
-    if (tag < r->len && is_ident_start((unsigned char)r->in[tag])) {
-        while (tag < r->len && is_ident((unsigned char)r->in[tag]) && r->in[tag] != '$') {
-            tag++;
-        }
-    }
-    if (tag >= r->len || r->in[tag] != '$') {
-        return pos;
-    }
-    size_t taglen = tag + 1 - pos;
-    const char *found = memmem(r->in + tag + 1, r->len - tag - 1, r->in + pos, taglen);
-    return found != NULL ? (size_t)(found - r->in) + taglen : r->len;
-}
-
 static int
 read_word(reader *r)
 {
     size_t start = r->pos, end = start;
-    while (end < r->len && is_ident((unsigned char)r->in[end])) {
+    while (end < r->len && vnl_sql_is_ident((unsigned char)r->in[end])) {
         end++;
     }
     size_t len = end - start;
     if (len == 1 && end < r->len && r->in[end] == '\'' && strchr("eEbBxXnN", r->in[start]) != NULL) {
         int escapes = r->in[start] == 'e' || r->in[start] == 'E';
         push(r, TOK_OTHER);
-        return copy_quoted(r, end_of_string(r, end, '\'', escapes));
+        return copy_quoted(r, vnl_sql_end_of_string(r->in, r->len, end, '\'', escapes));
     }
     char old[24];
     memcpy(old, r->word, sizeof(old));
@@ -477,32 +409,32 @@ read_token(reader *r)
     }
     if (c == '\'') {
         push(r, TOK_OTHER);
-        return copy_quoted(r, end_of_string(r, r->pos, '\'', 0));
+        return copy_quoted(r, vnl_sql_end_of_string(r->in, r->len, r->pos, '\'', 0));
     }
     if (c == '"') {
         push(r, TOK_QUOTED);
-        return copy_quoted(r, end_of_string(r, r->pos, '"', 0));
+        return copy_quoted(r, vnl_sql_end_of_string(r->in, r->len, r->pos, '"', 0));
     }
     if (c == '-' && next == '-') {
         const char *end = memchr(r->in + r->pos, '\n', r->len - r->pos);
         return copy_quoted(r, end != NULL ? (size_t)(end - r->in) : r->len);
     }
     if (c == '/' && next == '*') {
-        return copy_quoted(r, end_of_comment(r, r->pos));
+        return copy_quoted(r, vnl_sql_end_of_comment(r->in, r->len, r->pos));
     }
     if (c == '$') {
-        size_t end = end_of_dollar(r, r->pos);
+        size_t end = vnl_sql_end_of_dollar(r->in, r->len, r->pos);
         if (end > r->pos) {
             push(r, TOK_OTHER);
             return copy_quoted(r, end);
         }
     }
-    if (is_ident_start(c)) {
+    if (vnl_sql_is_ident_start(c)) {
         return read_word(r);
     }
     if (c >= '0' && c <= '9') {
         size_t end = r->pos;
-        while (end < r->len && (is_ident((unsigned char)r->in[end]) || r->in[end] == '.')) {
+        while (end < r->len && (vnl_sql_is_ident((unsigned char)r->in[end]) || r->in[end] == '.')) {
             end++;
         }
         push(r, TOK_OTHER);
@@ -519,8 +451,10 @@ read_token(reader *r)
 static void
 classify(reader *r)
 {
-    static const char *const dml[] = {"select", "insert", "update", "delete", "with", "values", "merge", NULL};
-    static const char *const ddl[] = {"create", "alter", "drop", "truncate", "comment", "import", "do", "call", NULL};
+    static const char *const dml[] = {"select", "insert", "update", "delete",
+                                      "with",   "values", "merge",  NULL};
+    static const char *const ddl[] = {"create", "alter", "drop", "truncate", "comment",
+                                      "import", "do",    "call", NULL};
     static const char *const state[] = {"listen", "unlisten", "prepare", "load", NULL};
     static const char *const dealloc[] = {"deallocate", "discard", NULL};
     static const char *const local[] = {"local", "transaction", "constraints", NULL};
@@ -577,7 +511,8 @@ vnl_sql *
 vnl_sql_read(const char *text, size_t len, int placeholders, char *error)
 {
     error[0] = 0;
-    reader r = {.in = text, .len = len, .placeholders = placeholders, .error = error, .pending = -1, .wrapped = -1};
+    reader r = {
+        .in = text, .len = len, .placeholders = placeholders, .error = error, .pending = -1, .wrapped = -1};
     if (len >= UINT32_MAX) {
         snprintf(error, 120, "the statement is longer than 4 GiB");
         return NULL;

@@ -123,8 +123,8 @@ vnl_pg_stmts_use(vnl_pg_stmts *stmts, const char *sql, size_t len, const Oid *oi
     }
     for (int i = 0; i < stmts->count; i++) {
         vnl_pg_stmt *stmt = stmts->list[i];
-        if (stmt->hash == hash && stmt->len == len && stmt->noids == noids && memcmp(stmt->sql, sql, len) == 0 &&
-            (noids == 0 || memcmp(stmt->oids, oids, oidlen) == 0)) {
+        if (stmt->hash == hash && stmt->len == len && stmt->noids == noids &&
+            memcmp(stmt->sql, sql, len) == 0 && (noids == 0 || memcmp(stmt->oids, oids, oidlen) == 0)) {
             stmt->uses++;
             stmt->tick = ++stmts->tick;
             return stmt;

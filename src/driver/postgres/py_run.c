@@ -1,0 +1,186 @@
+/* One statement of a cursor: how it goes out, what its answer teaches, and
+ * whether a refused one is tried again. */
+#include "py.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Whether a refused statement may be tried again with literals. */
+static int
+is_binding_error(const char *state)
+{
+    static const char *const states[] = {"42P18", "42P08", "42804", "42803", "42883",
+                                         "42725", "42601", "42P10", NULL};
+    for (int i = 0; states[i] != NULL; i++) {
+        if (strcmp(state, states[i]) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* How the statement goes out: prepared or not, text or binary. */
+static vnl_pg_stmt *
+plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
+{
+    pg_link *link = cur->link;
+    const vnl_sql *sql = request->sql;
+    vnl_pg_conn *conn = link->conn;
+    *query = (vnl_pg_query){
+        .sql = request->text.data,
+        .nparams = request->nparams,
+        .oids = request->oids,
+        .values = request->values,
+        .lengths = request->lengths,
+        .formats = request->formats,
+        .simple =
+            (sql->flags & (VNL_SQL_MULTI | VNL_SQL_COPY | VNL_SQL_SIMPLE)) != 0 && request->nparams == 0,
+    };
+    if (!(sql->flags & VNL_SQL_DML) || query->simple || request->nliteral > 0) {
+        return NULL;
+    }
+    char evicted[40];
+    vnl_pg_stmt *stmt = vnl_pg_stmts_use(&conn->stmts, request->text.data, request->text.len, request->oids,
+                                         request->nparams, evicted);
+    if (evicted[0]) {
+        char drop[64];
+        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", evicted);
+        vnl_pg_later_add(conn, drop);
+    }
+    if (stmt == NULL) {
+        return NULL;
+    }
+    query->binary = stmt->binary == 1;
+    int threshold = link->config->prepare_threshold;
+    if (threshold >= 0 && !link->config->no_prepare && stmt->uses > (unsigned)threshold) {
+        if (!stmt->prepared) {
+            vnl_pg_stmt_name(&conn->stmts, stmt);
+            query->prepare = 1;
+        }
+        query->name = stmt->name;
+    }
+    return stmt;
+}
+
+/* Text results are asked for until it is known that C reads all columns in binary. */
+static int
+learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
+{
+    int binary = 1;
+    for (int i = 0; i < PQnfields(result) && binary; i++) {
+        binary = vnl_decode_find(pg_link_ctx(link), PQftype(result, i), 1) != NULL;
+        if (!binary && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    stmt->binary = binary;
+    return 0;
+}
+
+static int
+after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_answer *answer)
+{
+    vnl_pg_conn *conn = link->conn;
+    int flags = request->sql->flags;
+    if (flags & VNL_SQL_PINS) {
+        link->sticky = 1;
+    }
+    if (flags & (VNL_SQL_DDL | VNL_SQL_DEALLOC)) {
+        if (!(flags & VNL_SQL_DEALLOC) && conn->stmts.serial != 0) {
+            vnl_pg_later_add(conn, "DEALLOCATE ALL");
+        }
+        vnl_pg_stmts_forget(&conn->stmts);
+    }
+    if (stmt != NULL && stmt->binary < 0 && PQresultStatus(answer->result) == PGRES_TUPLES_OK) {
+        return learn_binary(link, stmt, answer->result);
+    }
+    return 0;
+}
+
+/* The server refused.  1: try again, 0: raise, -1: an exception is set. */
+static int
+may_retry(pg_link *link, pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_query *query,
+          const vnl_pg_answer *answer, pg_binding binding, int was_in_txn)
+{
+    const char *state = PQresultErrorField(answer->result, PG_DIAG_SQLSTATE);
+    if (state == NULL) {
+        return 0;
+    }
+    int retry = 0;
+    if (query->name != NULL && !query->prepare && strcmp(state, "26000") == 0) {
+        /* Somebody shuffles the server's sessions under us: a pooler. */
+        link->config->no_prepare = 1;
+        vnl_pg_stmts_forget(&link->conn->stmts);
+        retry = 1;
+    }
+    else if (query->name != NULL && !query->prepare && strcmp(state, "0A000") == 0) {
+        char drop[64];
+        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", stmt->name);
+        vnl_pg_later_add(link->conn, drop);
+        stmt->prepared = 0;
+        stmt->binary = -1;
+        stmt->uses = 0;
+        retry = 1;
+    }
+    else if (request->nparams > 0 && binding == PG_BIND_AUTO && is_binding_error(state)) {
+        request->sql->force_literal = 1;
+        retry = 1;
+    }
+    if (!retry || was_in_txn) {
+        return 0;
+    }
+    if (PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE && pg_link_command_wait(link, "ROLLBACK") < 0) {
+        return -1;
+    }
+    return 1;
+}
+
+int
+pg_cursor_run_wait(pg_cursor *cur, pg_binding binding, PGresult **result)
+{
+    pg_link *link = cur->link;
+    for (int attempt = 0;; attempt++) {
+        pg_request request;
+        vnl_pg_query query;
+        vnl_pg_answer answer;
+        if (pg_request_init(link->state, &request, pg_link_ctx(link), cur->sql, cur->params, binding) < 0) {
+            return -1;
+        }
+        if (pg_link_attach_wait(link) < 0) {
+            pg_request_clear(&request);
+            return -1;
+        }
+        int was_in_txn = pg_link_in_txn(link);
+        vnl_pg_stmt *stmt = plan_query(cur, &request, &query);
+        vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
+        int rc = status == VNL_PG_OK ? 0 : -1;
+        int again = 0;
+        if (link->conn != NULL && stmt != NULL && answer.prepared) {
+            stmt->prepared = 1;
+        }
+        if (rc == 0) {
+            rc = after_success(link, &request, stmt, &answer);
+        }
+        else if (status == VNL_PG_SERVER && attempt < 3 && link->conn != NULL) {
+            again = may_retry(link, &request, stmt, &query, &answer, binding, was_in_txn);
+        }
+        if (rc < 0 && again == 0) {
+            if (attempt > 0 && request.sql->force_literal) {
+                request.sql->force_literal = 0; /* literals did not help */
+            }
+            if (status != VNL_PG_OK) {
+                pg_raise_status(link->state, status, answer.result,
+                                link->conn != NULL ? link->conn->pg : NULL);
+            }
+        }
+        pg_request_clear(&request);
+        if (rc == 0) {
+            *result = answer.result;
+            return 0;
+        }
+        PQclear(answer.result);
+        if (again <= 0) {
+            return -1;
+        }
+    }
+}
