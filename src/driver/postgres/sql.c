@@ -254,7 +254,8 @@ read_percent(reader *r, int quoted)
     if (left >= 2 && p[1] == '(') {
         const char *end = memchr(p, ')', left);
         if (end == NULL || (size_t)(end - p) + 1 >= left) {
-            snprintf(r->error, 120, "incomplete placeholder: '%.40s'; use '%%%%' for a per cent sign", p);
+            snprintf(r->error, 120, "incomplete placeholder: '%.*s'; use '%%%%' for a per cent sign",
+                     (int)(left < 40 ? left : 40), p);
             return -2;
         }
         name = p + 2;
