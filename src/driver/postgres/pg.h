@@ -55,6 +55,8 @@ typedef struct vnl_pg_stmts {
 
 void vnl_pg_stmts_init(vnl_pg_stmts *stmts, int size);
 void vnl_pg_stmts_free(vnl_pg_stmts *stmts);
+/* Whether any is prepared. */
+int vnl_pg_stmts_any(const vnl_pg_stmts *stmts);
 /* Forgets that anything is prepared (after DEALLOCATE ALL or behind a pooler). */
 void vnl_pg_stmts_forget(vnl_pg_stmts *stmts);
 /* Finds or adds; counts the use.  NULL when nothing is kept, the text is too

@@ -174,6 +174,7 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
         link->txn++;
     }
     vnl_pg_status status = vnl_pg_run_wait(conn, query, VNL_FOREVER, answer);
+    query->begin = NULL;
     if (status == VNL_PG_INTERRUPTED) {
         cancel_statement(link);
         return status;

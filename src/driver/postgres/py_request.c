@@ -203,7 +203,7 @@ value_of(pg_state *state, const pg_request *request, PyObject *params, PyObject 
     const vnl_hole *hole = &request->sql->holes[i];
     if (!(request->sql->flags & VNL_SQL_NAMED)) {
         /* An adapter may have changed the caller's list. */
-        if (i >= PySequence_Fast_GET_SIZE(fast)) {
+        if (fast == NULL || i >= PySequence_Fast_GET_SIZE(fast)) {
             return pg_raise(state, "ProgrammingError", "the parameters changed while they were read");
         }
         return Py_NewRef(PySequence_Fast_GET_ITEM(fast, i));

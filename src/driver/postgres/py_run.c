@@ -82,11 +82,14 @@ after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const
 {
     vnl_pg_conn *conn = link->conn;
     int flags = request->sql->flags;
+    if (conn == NULL) {
+        return 0;
+    }
     if (flags & VNL_SQL_PINS) {
         link->sticky = 1;
     }
     if (flags & (VNL_SQL_DDL | VNL_SQL_DEALLOC)) {
-        if (!(flags & VNL_SQL_DEALLOC) && conn->stmts.serial != 0) {
+        if (!(flags & VNL_SQL_DEALLOC) && vnl_pg_stmts_any(&conn->stmts)) {
             vnl_pg_later_add(conn, "DEALLOCATE ALL");
         }
         vnl_pg_stmts_forget(&conn->stmts);

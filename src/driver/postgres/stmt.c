@@ -58,6 +58,17 @@ vnl_pg_stmts_forget(vnl_pg_stmts *stmts)
     }
 }
 
+int
+vnl_pg_stmts_any(const vnl_pg_stmts *stmts)
+{
+    for (int i = 0; i < stmts->count; i++) {
+        if (stmts->list[i]->prepared) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static vnl_pg_stmt *
 stmt_new(uint64_t hash, const char *sql, size_t len, const Oid *oids, int noids)
 {
@@ -102,7 +113,7 @@ make_room(vnl_pg_stmts *stmts, char *evicted)
             oldest = i;
         }
     }
-    if (stmts->list[oldest]->prepared) {
+    if (stmts->list[oldest] != NULL && stmts->list[oldest]->prepared) {
         memcpy(evicted, stmts->list[oldest]->name, sizeof(stmts->list[oldest]->name));
     }
     stmt_free(stmts->list[oldest]);
