@@ -17,7 +17,6 @@ import psycopg
 from django.conf import settings
 from psycopg import pq
 from psycopg.adapt import AdaptersMap, Transformer
-
 from vinyl._postgres import _Codec
 
 ROWS = 10_000
@@ -66,9 +65,7 @@ def main(conninfo: str) -> None:
     settings.configure()
     from django.db.backends.postgresql.psycopg_any import get_adapters_template
 
-    print(
-        f"psycopg {psycopg.__version__} ({pq.__impl__}); nanoseconds per value, ratio to psycopg text"
-    )
+    print(f"psycopg {psycopg.__version__} ({pq.__impl__}); ns per value (ratio to psycopg text)")
     print(f"{'type':<12}{'psycopg text':>14}{'ours text':>16}{'ours binary':>18}")
     with psycopg.connect(conninfo, client_encoding="UTF8") as connection:
         connection.execute("SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres'")

@@ -56,12 +56,12 @@ put_cast(vnl_buf *out, uint32_t oid)
 
 /* A bare number; the space keeps "- -1" from becoming a comment. */
 static void
-put_number(vnl_buf *out, const vnl_buf *text)
+put_number(vnl_buf *out, const char *text, size_t len)
 {
-    if (text->len > 0 && text->data[0] == '-') {
+    if (len > 0 && text[0] == '-') {
         vnl_buf_putc(out, ' ');
     }
-    vnl_buf_put(out, text->data, text->len);
+    vnl_buf_put(out, text, len);
 }
 
 static int
@@ -79,7 +79,7 @@ put_float(vnl_decode_ctx *ctx, const vnl_class *cls, PyObject *value, vnl_buf *o
     }
     result = vnl_dump_text(ctx, cls, value, &text, &oid);
     if (result == 0) {
-        put_number(out, &text);
+        put_number(out, text.data ? text.data : "", text.len);
     }
     vnl_buf_free(&text);
     return result;
@@ -98,11 +98,11 @@ put_scalar(vnl_decode_ctx *ctx, const vnl_class *cls, PyObject *value, vnl_buf *
     }
     data = text.data ? text.data : "";
     if (cls->kind == VNL_KIND_INT) {
-        put_number(out, &text);
+        put_number(out, data, text.len);
     }
     else if (cls->kind == VNL_KIND_DECIMAL &&
              (vnl_is_digit(data[0]) || (text.len > 1 && vnl_is_digit(data[1])))) {
-        put_number(out, &text);
+        put_number(out, data, text.len);
     }
     else {
         put_quoted(out, data, text.len);
