@@ -199,7 +199,6 @@ SCALARS: dict[str, list[Any]] = {
     "hstore": [{"a": "1", "b'\"": None}, {}],
 }
 LISTS: dict[str, list[Any]] = {
-    "empty": [[], [None], [[None], [None]]],
     "int": [
         [1],
         [1, None, 70000],
@@ -210,13 +209,12 @@ LISTS: dict[str, list[Any]] = {
         [2**40, 1],
         [2**70, -1],
     ],
-    "nested": [[[1, 2], [3, None]], [[[1]], [[70000]]], [["a"], ["b c"]], [[], []]],
+    "nested": [[[1, 2], [3, None]], [[[1]], [[70000]]], [[], []]],
     "wrapped": [[Int2(1)], [Int4(1), Int4(2)], [Int8(1)], [IntNumeric(1)], [Oid(1)], [Float4(1.5)]],
-    "enum": [[Level.HIGH], [Suit.HEARTS, None], [Size.BIG]],
+    "enum": [[Level.HIGH], [Size.BIG]],
     "bool": [[True, None, False]],
     "float": [[1.5, float("nan"), float("-inf"), None]],
     "decimal": [_decimals()],
-    "str": [_texts(), ["NULL", "null", "", "a,b", "{}", "\u3000x"], [SafeString("x")]],
     "bytes": [[b"\0'\\", b"", None], [bytearray(b"x")], [memoryview(b"y")]],
     "date": [[datetime.date(2020, 1, 1), None]],
     "time": [[datetime.time(1, 2, 3)], [datetime.time(1, tzinfo=UTC)]],
@@ -226,6 +224,14 @@ LISTS: dict[str, list[Any]] = {
     "json": [[Json(JSON)], [Jsonb(JSON), Jsonb([1, "x"])]],
     "net": [_nets()[:1], _nets()[2:3], _nets()[4:], _nets()[:2]],
     "range": [[Range(datetime.date(2020, 1, 1), None)], [Int8Range(1, 2)]],
+}
+
+UNKNOWN_LISTS: dict[str, list[Any]] = {
+    "empty": [[], [None], [[None], [None]]],
+    "str": [[text for text in _texts() if type(text) is str], ["NULL", "null", "", "a,b", "{}"]],
+    "mixed": [["a", SafeString("b")], [SafeString("x"), None], ["\u3000x", "\u2003"]],
+    "enum": [[Suit.HEARTS, None]],
+    "nested": [[["a"], ["b c"]]],
 }
 
 
@@ -276,9 +282,12 @@ def test_lists(utc: Both, kind: str) -> None:
     _check(utc, LISTS[kind])
 
 
-@pytest.mark.parametrize("kind", ["empty", "str", "enum"])
-def test_lists_of_unknown_are_text_arrays_where_wanted(utc: Both, kind: str) -> None:
-    _check(utc, LISTS[kind][:2], "::text[]")
+@pytest.mark.parametrize("kind", UNKNOWN_LISTS)
+def test_lists_of_unknown(utc: Both, kind: str) -> None:
+    """The server settles their type; how their text is quoted differs among psycopg's versions."""
+    for value in UNKNOWN_LISTS[kind]:
+        assert utc.codec.bind(value)[0] == 0
+    _check(utc, UNKNOWN_LISTS[kind], "::text[]")
 
 
 @pytest.mark.parametrize("style", ["sql_standard", "iso_8601", "postgres_verbose"])
@@ -292,8 +301,9 @@ def test_literals_without_standard_conforming_strings(postgres_server: PrivatePo
     with both(postgres_server, UTC) as sides:
         sides.connection.execute("SET escape_string_warning = off")
         sides.set("standard_conforming_strings", "off")
-        for values in (SCALARS["str"], SCALARS["bytes"], SCALARS["json"], LISTS["str"]):
+        for values in (SCALARS["str"], SCALARS["bytes"], SCALARS["json"], LISTS["json"]):
             _check(sides, values)
+        _check(sides, UNKNOWN_LISTS["str"], "::text[]")
 
 
 def test_date_styles(postgres_server: PrivatePostgres) -> None:
