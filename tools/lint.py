@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_DIRS = ("vinyl", "tests", "tools", "examples", "bench")
-MAX_LINES = 600
+MAX_LINES = 700  # 600 is the aim; from here on a file has to be divided
 
 
 def tracked(*patterns: str) -> list[str]:

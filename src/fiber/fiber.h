@@ -23,12 +23,13 @@ typedef enum {
 } vnl_fiber_status;
 
 typedef struct vnl_fiber {
-    PyObject_HEAD PyObject *greenlet; /* owned */
-    PyObject *resumer;                /* owned while running: where a switch out goes */
-    PyObject *reactor;                /* owned while in use */
-    PyObject *scope;                  /* owned while in use, or NULL */
-    PyObject *waiter;                 /* owned, made on first wait, reused for every wait */
-    PyObject *operation;              /* borrowed: whose fiber it is */
+    PyObject_HEAD
+    PyObject *greenlet;  /* owned */
+    PyObject *resumer;   /* owned while running: where a switch out goes */
+    PyObject *reactor;   /* owned while in use */
+    PyObject *scope;     /* owned while in use, or NULL */
+    PyObject *waiter;    /* owned, made on first wait, reused for every wait */
+    PyObject *operation; /* borrowed: whose fiber it is */
     PyObject *fn, *args, *kwargs;
     PyObject *result;  /* owned: what fn returned */
     PyObject *error;   /* owned: the exception it raised */

@@ -15,7 +15,8 @@ typedef enum {
 } vnl_waiter_status;
 
 typedef struct {
-    PyObject_HEAD vnl_wake wake;
+    PyObject_HEAD
+    vnl_wake wake;
     PyObject *reactor;  /* owned */
     PyObject *callback; /* owned: the task's wake-up, until called */
     PyObject *context;  /* owned: the context it is called in */

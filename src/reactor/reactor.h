@@ -11,8 +11,9 @@
 #include "reactor/poller.h"
 
 typedef struct {
-    PyObject_HEAD PyObject *loop; /* owned */
-    PyObject *guard;              /* owned: what notices the loop's end */
+    PyObject_HEAD
+    PyObject *loop;  /* owned */
+    PyObject *guard; /* owned: what notices the loop's end */
     PyObject *weakrefs;
     PyObject *on_close; /* owned list: callables that the end of the loop calls */
     vnl_poller *poller;
