@@ -60,7 +60,18 @@ use_django_converters(PyObject *module, PyObject *converters)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+install_vfs(PyObject *module, PyObject *Py_UNUSED(args))
+{
+    const char *name = vnl_sqlite_vfs();
+
+    return name == NULL ? Py_NewRef(Py_None) : PyUnicode_FromString(name);
+}
+
 static PyMethodDef functions[] = {
+    {"install_vfs", install_vfs, METH_NOARGS,
+     "install_vfs() -> str | None\n\n"
+     "The name of the VFS whose fsync leaves the loop free, known to this copy of SQLite from now on."},
     {"use_django_converters", use_django_converters, METH_O,
      "use_django_converters(converters: dict[str, Callable], /) -> None\n\n"
      "The converters that Django registers, by sqlite3's upper-case name: as long as they are\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import warnings
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -33,7 +34,26 @@ def _djangos_converters() -> dict[str, Any]:
     return found
 
 
+def _warn_of_two_libraries() -> None:
+    """Closing a file with one copy of SQLite drops the locks that the other holds on it."""
+    name = _sqlite3.install_vfs()
+    try:
+        if name is not None:
+            # Only a connection of the same copy knows our VFS.
+            sqlite3.connect(f"file::memory:?vfs={name}", uri=True).close()
+    except sqlite3.OperationalError:
+        warnings.warn(
+            f"vinyl uses SQLite {_sqlite3.sqlite_version}, Python's sqlite3 module another copy "
+            f"({sqlite3.sqlite_version}). Two copies lose each other's locks: do not open one "
+            "database file with both vinyl.backends.sqlite3 and django.db.backends.sqlite3 in "
+            "one process.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
 _sqlite3.use_django_converters(_djangos_converters())
+_warn_of_two_libraries()
 
 
 class DatabaseWrapper(SessionMixin, DjangosDatabaseWrapper):

@@ -7,16 +7,30 @@ database, the keeper, stays open for as long as the database is wanted.
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
+from dataclasses import dataclass
 from typing import Any
+
+from vinyl import _sqlite3
 
 __all__ = ["forget", "keep", "memory_uri", "shares_cache"]
 
-_keepers: dict[str, sqlite3.Connection] = {}
+_keepers: dict[str, _sqlite3.Connection] = {}
 _lock = threading.Lock()
 # Not os.getpid() at the time of use: a forked child goes on with its copy of the database.
 _PROCESS = os.getpid()
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """What a keeper is opened with."""
+
+    database: str
+    uri: bool = True
+    timeout: float = 5.0
+    cached_statements: int = 0
+    detect_types: int = 0
+    setup: None = None
 
 
 def shares_cache(name: str) -> bool:
@@ -44,9 +58,9 @@ def keep(uri: str) -> None:
     """Keep the in-memory database at ``uri`` alive until `forget`."""
     with _lock:
         if uri not in _keepers:
-            keeper = sqlite3.connect(uri, uri=True, check_same_thread=False)
-            # A connection without a statement has not opened its database yet.
-            keeper.execute("PRAGMA schema_version").fetchone()
+            keeper = _sqlite3.Connection(_Keeper(uri))
+            # Without a statement there is no connection yet.
+            keeper.execute("PRAGMA schema_version").fetchall()
             _keepers[uri] = keeper
 
 
