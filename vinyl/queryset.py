@@ -327,12 +327,49 @@ def awaitable_class(cls: type[QuerySet[Any]]) -> type:
         return cls
     if cls is QuerySet:
         return VinylQuerySet
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(
-        cls.__name__,
-        (VinylQuerySetMixin, cls),
-        {**names, "_vinyl_base": cls, "__reduce__": _reduce},
-    )
+    names: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "_vinyl_base": cls,
+        "__reduce__": _reduce,
+    }
+    for name in custom_methods(cls, QuerySet):
+        names[name] = _custom(getattr(cls, name))
+    return type(cls.__name__, (VinylQuerySetMixin, cls), names)
+
+
+def custom_methods(cls: type, base: type) -> list[str]:
+    """The names of the public synchronous methods that `cls` adds to Django's `base`."""
+    return [
+        name
+        for name, method in inspect.getmembers_static(cls, inspect.isfunction)
+        if not name.startswith("_")
+        and not hasattr(base, name)
+        and not inspect.iscoroutinefunction(method)
+        and not inspect.isasyncgenfunction(method)
+    ]
+
+
+def tried(call: Callable[..., Any], *args: Any) -> Any:
+    """What the call gives without I/O, which is refused before it starts; else an operation
+    that makes the call in a fiber."""
+    try:
+        return call(*args)
+    except NotFetched:
+        return Operation(call, args)
+
+
+def _custom(method: Callable[..., Any]) -> Any:
+    """A method of the user's own, on the queryset of an instance's related manager."""
+
+    @functools.wraps(method)
+    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self._vinyl_strict or self._vinyl_plain():
+            return method(self, *args, **kwargs)
+        return tried(functools.partial(method, self, *args, **kwargs))
+
+    return start
 
 
 def awaitable_queryset(queryset: Any, *, strict: bool) -> Any:

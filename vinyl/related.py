@@ -6,15 +6,24 @@ import functools
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
-from django.db.models import Model
+from django.db.models import Manager, Model
 
 from vinyl._core import FIBER, Operation, where, written_in_coroutine
 from vinyl.exceptions import NotFetched
 from vinyl.instance import adopt, awaits
-from vinyl.queryset import DEFAULT_CHUNK, TERMINALS, awaitable_queryset
+from vinyl.queryset import (
+    DEFAULT_CHUNK,
+    TERMINALS,
+    VinylQuerySetMixin,
+    awaitable_queryset,
+    custom_methods,
+    tried,
+)
 
 _OWN = ("add", "remove", "set", "clear")
 _NAMES = (*TERMINALS, *_OWN)
+# What Django's related managers have that managers have not.
+_RELATED = {*_OWN, *("a" + name for name in _OWN), "get_prefetch_querysets", "get_content_type"}
 
 
 class RelatedMixin:
@@ -24,7 +33,8 @@ class RelatedMixin:
 
     def get_queryset(self) -> Any:
         queryset = super().get_queryset()  # type: ignore[misc]
-        if awaits(self.instance):
+        # A prefetched one may be of VinylQuerySet, whatever the default manager is.
+        if awaits(self.instance) or isinstance(queryset, VinylQuerySetMixin):
             return awaitable_queryset(queryset, strict=True)
         return queryset
 
@@ -103,6 +113,19 @@ def _method(method: Any) -> Any:
     return start
 
 
+def _custom_method(method: Any) -> Any:
+    """A method of the user's own manager or queryset. In a coroutine it is tried where it is
+    called, so that it can give a queryset; what needs I/O runs in a fiber, from its start."""
+
+    @functools.wraps(method)
+    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not (awaits(self.instance) and written_in_coroutine()):
+            return method(self, *args, **kwargs)
+        return tried(_call, self, method, args, kwargs)
+
+    return start
+
+
 def _async_method(method: Any, name: str) -> Any:
     @functools.wraps(method)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,5 +152,8 @@ def awaitable_manager_class(base: type, rel: Any) -> type:
             names[name] = _method(getattr(base, name))
         if hasattr(base, "a" + name):
             names["a" + name] = _async_method(getattr(base, "a" + name), name)
+    for name in custom_methods(base, Manager):
+        if name not in _RELATED:
+            names[name] = _custom_method(getattr(base, name))
     mixin = GenericRelatedMixin if hasattr(rel.field, "content_type_field_name") else RelatedMixin
     return type(base.__name__, (mixin, base), names)

@@ -295,8 +295,15 @@ async def test_related_manager_has_the_default_managers_methods(database) -> Non
     assert titles(await ann.articles.filter(title="b").long()) == ["b"]
     assert isinstance(ann.articles.all(), PlainQuerySet)
     assert await vinyl.run(lambda: ann.articles.first_title()) == "a"
+    # written in a coroutine: what needs I/O is awaited, by a manager and by a queryset
+    assert await ann.articles.first_title() == "a"
+    assert await ann.articles.filter(words__gt=1000).first_title() == "b"
+
+    def helper() -> str:
+        return ann.articles.first_title()
+
     with pytest.raises(NotFetched):
-        ann.articles.first_title()
+        helper()
     assert await ann.articles(manager="awaited").long().count() == 2
 
 
