@@ -382,7 +382,7 @@ async def test_pickle_copy_deepcopy_of_querysets(database) -> None:
 
 async def test_manager_of_abstract_proxy_and_child(database) -> None:
     with pytest.raises(AttributeError):
-        Stamped.vinyl  # noqa: B018
+        Stamped.vinyl
     made = await LoudNotice.plain.create(title="x")
     assert type(made) is LoudNotice
     assert LoudNotice.vinyl.model is LoudNotice

@@ -76,7 +76,7 @@ async def test_generic_foreign_key(database) -> None:
     made = await Remark.vinyl.create(text="good", subject=s.a)
     remark = await Remark.vinyl.get(pk=made.pk)
     with pytest.raises(NotFetched):
-        remark.subject.title  # noqa: B018
+        remark.subject.title
     subject = await remark.subject
     assert subject == s.a
     assert remark.subject is subject
@@ -382,7 +382,7 @@ async def test_many_to_many(database) -> None:
     got, created = await a.topics.get_or_create(name="made")
     assert (got, created) == (made, False)
     with pytest.raises(ValueError, match="needs to have a value"):
-        Article(title="unsaved").topics  # noqa: B018
+        Article(title="unsaved").topics
 
 
 async def test_prefetched_managers_iterate_without_await(database) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
 
 from vinyl import _core
-from vinyl.connections import install
+from vinyl.connections import install, served_alias
 
 __all__ = ["SessionMixin", "close_pools", "pool_of"]
 
@@ -66,6 +67,24 @@ def close_pools(alias: str | None = None) -> None:
             pool.close()
 
 
+class ServedAlias(str):
+    """A vinyl alias, equal to the plain alias that it serves too: Django refuses a subquery
+    whose ``using()`` differs from the alias of the connection it is compiled for."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if str.__eq__(self, other) is True:
+            return True
+        served = served_alias(other) if isinstance(other, str) else None
+        return served is not None and str.__eq__(self, served) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
 class SessionMixin:
     """First base of each engine's DatabaseWrapper.
 
@@ -85,6 +104,9 @@ class SessionMixin:
     alias: str
     in_atomic_block: bool
     settings_dict: dict[str, Any]
+
+    def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
+        super().__init__(settings_dict, ServedAlias(alias))  # type: ignore[call-arg]
 
     def get_pool(
         self, config: Any, *, make_config: Callable[[Any], Any] | None = None, **limits: Any
