@@ -2,7 +2,7 @@
 
 Called by tools/run.  ``prepare.py demo+postgresql`` also asks for that system package.  Needs only
 the standard library of Python 3.11.  Quick when there is nothing to do: what was installed is
-remembered as a digest in .venv-PURPOSE/stamp, and ninja rebuilds only what changed.
+remembered as digests in .venv-PURPOSE/, and ninja rebuilds only what changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import sys
 import sysconfig
 import tomllib
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,6 +141,17 @@ def requirements(project: dict, purpose: Purpose) -> list[str]:
     return [*names, f"django=={django}"] if django else names
 
 
+@contextmanager
+def stamped(path: Path, *identity: str) -> Iterator[bool]:
+    """Whether the block has been done before with the same ``identity``; notes it when it ends."""
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+    done = path.exists() and path.read_text() == digest
+    if not done:
+        path.unlink(missing_ok=True)
+    yield done
+    path.write_text(digest)
+
+
 def run(command: list[str], env: dict[str, str], what: str) -> None:
     """Runs a step quietly; shows everything it said when it fails."""
     done = subprocess.run(
@@ -158,26 +171,25 @@ def prepare(name: str, more: tuple[str, ...] = ()) -> None:
     env = os.environ | {"PATH": f"{home}/bin:{os.environ['PATH']}"}
     env.pop("PYTHONHOME", None)
 
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = requirements(project, purpose)
-    identity = [sys.executable, sys.version, str(ROOT), *wanted, *(purpose.setup or ())]
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
-    stamp = home / "stamp"
-    if not stamp.exists() or stamp.read_text() != digest:
-        say(f"making .venv-{name} with Python {sys.version.split()[0]}")
-        stamp.unlink(missing_ok=True)
-        venv.create(home, clear=True, with_pip=True)
-        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        run([*pip, *wanted], env, "pip install")
-        if purpose.setup is not None:
+    with stamped(home / "stamp", sys.executable, sys.version, str(ROOT), *wanted) as fresh:
+        if not fresh:
+            say(f"making .venv-{name} with Python {sys.version.split()[0]}")
+            venv.create(home, clear=True, with_pip=True)
+            run([*pip, *wanted], env, "pip install")
+    if purpose.setup is None:
+        return
+    with stamped(home / "stamp-build", sys.version, *purpose.setup) as built:
+        if built and (build / "build.ninja").exists():
+            run([str(home / "bin" / "ninja"), "-C", str(build)], env, "the build")
+        else:
             say(f"building into build/{name}")
             shutil.rmtree(build, ignore_errors=True)
             options = [f"-Csetup-args={option}" for option in ("-Dwerror=true", *purpose.setup)]
             editable = ["--no-build-isolation", "--no-deps", f"-Cbuild-dir={build}", "-e", "."]
             run([*pip, *options, *editable], env, "the build")
-        stamp.write_text(digest)
-    elif purpose.setup is not None:
-        run([str(home / "bin" / "ninja"), "-C", str(build)], env, "the build")
 
 
 if __name__ == "__main__":

@@ -84,9 +84,13 @@ def _server_identity() -> dict[str, Any]:
     raise PostgresUnavailable("running as root, and there is no user postgres or nobody to run as")
 
 
-def _clean_environment() -> dict[str, str]:
-    """Without what is preloaded into us: under AddressSanitizer PostgreSQL's programs hang."""
-    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+def _environment() -> dict[str, str]:
+    """The server's programs get neither our libpq settings nor the sanitizer under test."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "LD_PRELOAD" and not name.startswith("PG")
+    }
 
 
 def _die_with_parent() -> None:
@@ -153,8 +157,8 @@ class PrivatePostgres:
         """Runs ``sql`` with the server's own client; the answer, unaligned and without headers."""
         command = [find_binaries() / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]
         done = subprocess.run(
-            [*command, self.conninfo(database)], capture_output=True, text=True, check=False,
-            env=_clean_environment(),
+            [*command, self.conninfo(database)],
+            capture_output=True, text=True, check=False, env=_environment(),
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"psql: {done.stderr.strip()}")
@@ -186,8 +190,8 @@ class PrivatePostgres:
             "--pwfile", secret,
         ]  # fmt: skip
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd="/",
-            env=_clean_environment(), **self._identity,
+            command, capture_output=True, text=True, check=False, cwd="/", env=_environment(),
+            **self._identity,
         )  # fmt: skip
         secret.unlink()
         if done.returncode:
@@ -210,8 +214,8 @@ class PrivatePostgres:
             with open(self.directory / "log", "wb") as log:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                    start_new_session=True, preexec_fn=_die_with_parent,
-                    env=_clean_environment(), **self._identity,
+                    env=_environment(), start_new_session=True, preexec_fn=_die_with_parent,
+                    **self._identity,
                 )  # fmt: skip
             if self._became_ready(binaries):
                 return
@@ -224,7 +228,7 @@ class PrivatePostgres:
         question = [binaries / "pg_isready", "-q", "-h", self.host, "-p", str(self.port)]
         deadline = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
-            if subprocess.run(question, check=False, env=_clean_environment()).returncode == 0:
+            if subprocess.run(question, check=False, env=_environment()).returncode == 0:
                 return True
             time.sleep(0.02)
         return False
