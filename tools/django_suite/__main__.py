@@ -36,7 +36,12 @@ from .outcome import Outcomes
 from .place import choose_user, home, readable_python
 from .processes import Processes, Side
 
-MODES = ("blocking", "fiber", "tasks")
+#: Each mode, and the counters without which its run shows nothing.
+NEEDED = {
+    "blocking": ("statements",),
+    "fiber": ("statements", "suspends"),
+    "tasks": ("statements", "suspends", "test_tasks"),
+}
 DATABASES = {"sqlite": "sqlite3", "sqlite3": "sqlite3", "postgresql": "postgresql"}
 HEAD = ("app", "tests", "passed", "skipped", "failed", "differences")
 
@@ -82,7 +87,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="django_suite", description=__doc__)
     parser.add_argument("--django", default="6.1", help="6.1, or exactly 6.1.3")
     parser.add_argument("--db", default="sqlite3", choices=sorted(DATABASES))
-    parser.add_argument("--mode", default="fiber", choices=(*MODES, "django"))
+    parser.add_argument("--mode", default="fiber", choices=(*NEEDED, "django"))
     parser.add_argument("--apps", default="", help="names of test apps; none: all but GIS")
     parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sqlite-file", action="store_true", help="SQLite in files, not in memory")
@@ -193,8 +198,7 @@ def judge(run: Run, batches: list[tuple[str, ...]]) -> int:
         print(f"{difference.theirs} -> {difference.ours}: {difference.test}")
     print(f"{len(open_)} differences, {len(found) - len(open_)} known; {directory}")
     failed = bool(open_)
-    needed = ["statements"] + (["suspends"] if options.mode != "blocking" else [])
-    for name in needed:
+    for name in NEEDED[options.mode]:
         if not ours.counters.get(name):
             print(f"No {name} were counted: this run shows nothing about vinyl.")
             failed = True

@@ -31,16 +31,17 @@ def run_suite() -> int:
     return 0
 
 
-def each_in_a_task(core: Any, loop: asyncio.AbstractEventLoop) -> None:
+def each_in_a_task(core: Any, loop: asyncio.AbstractEventLoop) -> dict[str, int]:
     """From now on each test, set-up and clean-up included, runs in a task and fiber of its own.
 
-    What the runner itself does (class set-up, test databases) stays in its fiber.  All share one
-    scope: a class's transaction, opened by the runner, is the one its tests work in.
+    What the runner itself does (class set-up, test databases) stays in its fiber.  The runner's
+    task makes the operations, so they are in its scope: a class's transaction, opened by the
+    runner, is the one its tests work in.
     """
     from django.test import SimpleTestCase
 
-    core.pin_scope(core.Scope())
     running = False
+    count = {"test_tasks": 0}
 
     def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
         def __call__(self: unittest.TestCase, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
@@ -49,6 +50,7 @@ def each_in_a_task(core: Any, loop: asyncio.AbstractEventLoop) -> None:
             if running or core.where() != core.FIBER:
                 return call(self, *args, **kwargs)
             running = True
+            count["test_tasks"] += 1
             try:
                 return core.await_(loop.create_task(core.run(call, self, *args, **kwargs)))
             finally:
@@ -58,12 +60,15 @@ def each_in_a_task(core: Any, loop: asyncio.AbstractEventLoop) -> None:
 
     for case in (unittest.TestCase, SimpleTestCase):
         case.__call__ = wrap(case.__call__)  # type: ignore[method-assign]
+    return count
 
 
-async def on_loop(core: Any, *, tasks: bool) -> int:
-    if tasks:
-        each_in_a_task(core, asyncio.get_running_loop())
-    return await core.run(run_suite)
+async def on_loop(core: Any, counters: dict[str, int], *, tasks: bool) -> int:
+    count = each_in_a_task(core, asyncio.get_running_loop()) if tasks else {}
+    try:
+        return await core.run(run_suite)
+    finally:
+        counters.update(count)
 
 
 def main() -> int:
@@ -78,12 +83,13 @@ def main() -> int:
         return run_suite()
     from vinyl import _core
 
+    counters: dict[str, int] = {}
     try:
         if mode == "blocking":
             return run_suite()
-        return asyncio.run(on_loop(_core, tasks=mode == "tasks"))
+        return asyncio.run(on_loop(_core, counters, tasks=mode == "tasks"))
     finally:
-        Path(directory, COUNTERS).write_text(json.dumps(_core.stats()))
+        Path(directory, COUNTERS).write_text(json.dumps(counters | _core.stats()))
 
 
 if __name__ == "__main__":
