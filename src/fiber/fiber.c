@@ -65,6 +65,7 @@ adopt_context(vnl_fiber *self)
 {
     PyThreadState *tstate = PyThreadState_Get();
     PyObject *old = tstate->context;
+    self->shared = self->context;
     if (old == self->context) {
         Py_CLEAR(self->context);
         return;
@@ -73,6 +74,14 @@ adopt_context(vnl_fiber *self)
     tstate->context_ver++;
     self->context = NULL;
     Py_XDECREF(old);
+}
+
+/* Whether the fiber is inside a Context.run() of its own (asgiref's
+ * sync_to_async makes one): that one stays entered across a suspension. */
+static int
+in_own_context(vnl_fiber *self)
+{
+    return self->shared != NULL && PyThreadState_Get()->context != self->shared;
 }
 
 /* Runs the call that the fiber was given; result or error is set after. */
@@ -266,6 +275,7 @@ done:
 int
 vnl_fiber_suspend_wait(vnl_fiber *self, PyObject *yielded)
 {
+    int own_context = in_own_context(self);
     Py_XSETREF(self->yielded, yielded);
     self->status = VNL_FIBER_SUSPENDED;
     vnl_core->count.suspends++;
@@ -276,7 +286,12 @@ vnl_fiber_suspend_wait(vnl_fiber *self, PyObject *yielded)
         return -1;
     }
     Py_DECREF(back);
-    adopt_context(self);
+    if (own_context) {
+        Py_CLEAR(self->context);
+    }
+    else {
+        adopt_context(self);
+    }
     if (self->thrown != NULL) {
         PyObject *thrown = self->thrown;
         self->thrown = NULL;

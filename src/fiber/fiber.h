@@ -35,6 +35,7 @@ typedef struct vnl_fiber {
     PyObject *error;   /* owned: the exception it raised */
     PyObject *yielded; /* owned: what the awaiting task is to wait for */
     PyObject *context; /* owned: of who resumes it, until it is taken over */
+    PyObject *shared;  /* not owned, only compared: the context taken over last */
     PyObject *thrown;  /* owned: raised in the fiber when it is resumed */
     PyObject *sent;    /* owned: the value it is resumed with */
     PyObject *kept;    /* owned: thrown while shielded */

@@ -71,6 +71,29 @@ async def test_context_variables_across_a_suspension() -> None:
     assert await asyncio.gather(*[one(n) for n in range(20)]) == [2] * 20
 
 
+@on_a_loop
+async def test_a_context_entered_inside_stays_entered_across_a_suspension() -> None:
+    variable = contextvars.ContextVar("variable", default=0)
+
+    def inside() -> int:
+        variable.set(variable.get() + 10)
+        _core._sleep(0.001)
+        return variable.get()
+
+    def outside() -> tuple[int, int]:
+        variable.set(variable.get() + 1)
+        found = contextvars.copy_context().run(inside)
+        _core._sleep(0.001)
+        return found, variable.get()
+
+    async def one(n: int) -> tuple[int, int, int]:
+        variable.set(n)
+        return *await _core.run(outside), variable.get()
+
+    results = await asyncio.gather(*[one(n) for n in range(20)])
+    assert results == [(n + 11, n + 1, n + 1) for n in range(20)]
+
+
 async def test_errors_keep_their_traceback_and_context() -> None:
     def inner() -> None:
         raise ValueError("inner")
