@@ -252,6 +252,20 @@ async def test_connect_timeout(pg: Links, mode: str) -> None:
         assert 0.2 <= time.monotonic() - start < 5
 
 
+async def test_a_silent_host_is_left_out(pg: Links, mode: str) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent_port = str(silent.getsockname()[1])
+        hosts = {"host": f"127.0.0.1,{pg.server.host}", "port": f"{silent_port},{pg.server.port}"}
+        link = pg.link(config=pg.config(pg.params(**hosts), connect_timeout=0.2))
+        assert await _core.run(rows, link, "SELECT 1") == [(1,)]
+        hosts = {"host": "127.0.0.1,127.0.0.1", "port": silent_port}
+        link = pg.link(config=pg.config(pg.params(**hosts), connect_timeout=0.1))
+        with pytest.raises(psycopg.OperationalError, match="connect_timeout"):
+            await _core.run(rows, link, "SELECT 1")
+
+
 async def test_setup_runs_once_per_connection(pg: Links, mode: str) -> None:
     config = pg.config(setup="SET TIME ZONE 'Asia/Tokyo'; SET application_name = 'vinyl tests'")
     link = pg.link(config=config, max_size=1)

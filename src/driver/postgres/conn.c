@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -135,6 +136,17 @@ poll_connection_wait(vnl_pg_conn *conn, int64_t deadline)
     }
 }
 
+static char *
+place_of(const PGconn *pg)
+{
+    const char *host = PQhost(pg), *port = PQport(pg);
+    char *place = NULL;
+    if (asprintf(&place, "%s\n%s", host != NULL ? host : "", port != NULL ? port : "") < 0) {
+        return NULL;
+    }
+    return place;
+}
+
 vnl_pg_status
 vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int64_t deadline,
                     vnl_pg_conn **out, char **message)
@@ -159,7 +171,9 @@ vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int6
     PQsetNoticeReceiver(conn->pg, on_notice, conn);
     status = poll_connection_wait(conn, deadline);
     if (status != VNL_PG_OK) {
-        *message = status == VNL_PG_LOST ? strdup(PQerrorMessage(conn->pg)) : NULL;
+        *message = status == VNL_PG_LOST      ? strdup(PQerrorMessage(conn->pg))
+                   : status == VNL_PG_TIMEOUT ? place_of(conn->pg)
+                                              : NULL;
         goto fail;
     }
     if (PQsetnonblocking(conn->pg, 1) != 0) {

@@ -93,7 +93,8 @@ typedef struct vnl_pg_conn {
 #define VNL_PG_MAX_NOTICES 100
 
 /* Connects.  `keywords` and `values` as for PQconnectStartParams.  On failure
- * *conn is NULL and *message malloc-ed (or NULL out of memory). */
+ * *conn is NULL and *message malloc-ed (or NULL out of memory); after a timeout
+ * it is the silent server's "host\nport". */
 vnl_pg_status vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int64_t deadline,
                                   vnl_pg_conn **conn, char **message);
 void vnl_pg_close(vnl_pg_conn *conn);

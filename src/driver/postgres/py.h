@@ -1,6 +1,7 @@
 /* The Python face of the PostgreSQL driver: vinyl._postgres.
  *
  * py_config.c  Config: how connections of one pool are opened; the vnl_driver
+ * py_hosts.c   a silent host of several
  * py_errors.c  libpq's errors -> psycopg's exception classes
  * py_request.c a template and values -> what is sent
  * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
@@ -61,6 +62,10 @@ typedef struct pg_config {
 extern PyType_Spec pg_config_spec;
 extern const vnl_driver pg_driver;
 vnl_pg_conn *pg_config_open_wait(pg_config *config);
+
+/* --- py_hosts.c --- */
+/* The parameters without this host.  New reference; NULL with no exception when none would be left. */
+PyObject *pg_hosts_without(PyObject *params, const char *host, const char *port);
 
 /* --- py_request.c --- */
 typedef struct pg_request {

@@ -96,33 +96,61 @@ keyword_array(PyObject *params)
     return array;
 }
 
-vnl_pg_conn *
-pg_config_open_wait(pg_config *config)
+/* One attempt with `params`.  *message: as vnl_pg_connect_wait. */
+static vnl_pg_status
+attempt_wait(pg_config *config, PyObject *params, vnl_pg_conn **conn, char **message)
 {
-    Py_ssize_t n = PyDict_GET_SIZE(config->params);
-    const char **array = keyword_array(config->params);
+    Py_ssize_t n = PyDict_GET_SIZE(params);
+    const char **array = keyword_array(params);
     if (array == NULL) {
-        return NULL;
+        return VNL_PG_INTERRUPTED;
     }
     int64_t deadline =
         config->connect_timeout > 0 ? vnl_pg_core->now() + config->connect_timeout : VNL_FOREVER;
+    vnl_pg_status status = vnl_pg_connect_wait(array, array + n + 1, deadline, conn, message);
+    PyMem_Free(array);
+    if (status != VNL_PG_OK) {
+        return status;
+    }
+    if (run_setup_wait(config, *conn, deadline) < 0) {
+        vnl_pg_close(*conn);
+        *conn = NULL;
+        return VNL_PG_INTERRUPTED;
+    }
+    vnl_pg_stmts_init(&(*conn)->stmts, config->prepared_max);
+    config->server_version = PQserverVersion((*conn)->pg);
+    return VNL_PG_OK;
+}
+
+vnl_pg_conn *
+pg_config_open_wait(pg_config *config)
+{
     vnl_pg_conn *conn = NULL;
     char *message = NULL;
     Py_INCREF(config);
-    vnl_pg_status status = vnl_pg_connect_wait(array, array + n + 1, deadline, &conn, &message);
-    PyMem_Free(array);
-    if (status != VNL_PG_OK) {
-        raise_connect(config, status, message);
+    PyObject *params = Py_NewRef(config->params);
+    for (;;) {
+        vnl_pg_status status = attempt_wait(config, params, &conn, &message);
+        if (status == VNL_PG_OK) {
+            break;
+        }
+        PyObject *rest = NULL;
+        char *port = status == VNL_PG_TIMEOUT && message != NULL ? strchr(message, '\n') : NULL;
+        if (port != NULL) {
+            *port++ = 0;
+            rest = pg_hosts_without(params, message, port);
+        }
+        if (rest == NULL && !PyErr_Occurred()) {
+            raise_connect(config, status, message);
+        }
+        free(message);
+        message = NULL;
+        if (rest == NULL) {
+            break;
+        }
+        Py_SETREF(params, rest);
     }
-    else if (run_setup_wait(config, conn, deadline) < 0) {
-        vnl_pg_close(conn);
-        conn = NULL;
-    }
-    else {
-        vnl_pg_stmts_init(&conn->stmts, config->prepared_max);
-        config->server_version = PQserverVersion(conn->pg);
-    }
-    free(message);
+    Py_DECREF(params);
     Py_DECREF(config);
     return conn;
 }
