@@ -26,7 +26,7 @@ test-c:
 
 django-suite:
 	@tools/run suite env PYTHONPATH=tools python -m django_suite $(if $(DJANGO),--django $(DJANGO)) \
-	  $(if $(DB),--db $(DB)) $(if $(MODE),--mode $(MODE)) $(if $(APPS),--apps "$(APPS)") \
+	  $(if $(DB),--db $(DB)) $(if $(MODE),--mode $(MODE)) $(if $(APPS),--apps "$(APPS)") $(if $(WITHOUT),--without "$(WITHOUT)") \
 	  $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(SQLITE_FILE),--sqlite-file)
 
 lint:

@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--db", default="sqlite3", choices=sorted(DATABASES))
     parser.add_argument("--mode", default="fiber", choices=(*NEEDED, "django"))
     parser.add_argument("--apps", default="", help="names of test apps; none: all but GIS")
+    parser.add_argument("--without", default="", help="names of test apps to leave out")
     parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sqlite-file", action="store_true", help="SQLite in files, not in memory")
     options = parser.parse_args()
@@ -104,14 +106,15 @@ def prepared(options: argparse.Namespace) -> Iterator[Run]:
     source = environments.fetch_django(options.django, cache)
     interpreter = readable_python(cache)
     environment = environments.make(source, interpreter, user, place)
-    if options.mode != "django":
-        environments.install_vinyl(environment, cache)
+    work = cache
     cache /= environment.version
     logs = cache / f"{options.db}-{options.mode}" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     processes = Processes(environment, user, cache, logs)
     try:
         with contextlib.ExitStack() as stack:
+            if options.mode != "django":
+                stack.enter_context(environments.vinyl_installed(environment, work))
             server = None
             if options.db == "postgresql":
                 server = stack.enter_context(PrivatePostgres())
@@ -207,10 +210,14 @@ def judge(run: Run, batches: list[tuple[str, ...]]) -> int:
 
 def main() -> int:
     options = parse()
+    # A run begun in the background ignores SIGINT; either way nothing is left behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit("vinyl: stopped"))
     try:
         with prepared(options) as run:
             tests = run.environment.source / "tests"
-            return judge(run, make_batches(tests, options.apps.split()))
+            batches = make_batches(tests, options.apps.split(), options.without.split())
+            return judge(run, batches)
     except PostgresUnavailable as error:
         sys.exit(f"vinyl: {error}")
 

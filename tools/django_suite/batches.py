@@ -32,16 +32,19 @@ def list_apps(tests: Path) -> list[str]:
     )
 
 
-def make_batches(tests: Path, wanted: list[str]) -> list[tuple[str, ...]]:
-    """The apps ``wanted`` (empty: all), as they are to run together, the longest first."""
+def make_batches(tests: Path, wanted: list[str], without: list[str]) -> list[tuple[str, ...]]:
+    """The apps ``wanted`` (empty: all), as they are to run together, the longest first.
+
+    ``without``: apps that do not run; who shares a process with whom stays the same.
+    """
     known = list_apps(tests)
-    unknown = sorted(set(wanted) - set(known))
+    unknown = sorted({*wanted, *without} - set(known))
     if unknown:
         sys.exit(f"vinyl: Django's suite has no app {', '.join(unknown)}")
     chosen = [app for app in known if not wanted or app in wanted]
     alone = [(app,) for app in ALONE if app in chosen]
-    if wanted:
-        return alone + [(app,) for app in chosen if app not in ALONE]
     rest = [app for app in chosen if app not in ALONE]
-    groups = [tuple(rest[at : at + GROUP_SIZE]) for at in range(0, len(rest), GROUP_SIZE)]
-    return alone + groups
+    size = 1 if wanted else GROUP_SIZE
+    groups = [tuple(rest[at : at + size]) for at in range(0, len(rest), size)]
+    left = [tuple(app for app in apps if app not in without) for apps in alone + groups]
+    return [apps for apps in left if apps]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -9,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,15 +125,26 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def install_vinyl(environment: Environment, work: Path) -> str:
+@contextlib.contextmanager
+def vinyl_installed(environment: Environment, work: Path) -> Iterator[None]:
     """Builds this checkout and installs it, not editable: the suite's user need not read the tree.
 
-    Returns the digest of the sources that the build was made from.
+    Until the end no other run may install another build in this environment.
     """
-    digest = source_digest()
     stamp = environment.python.parents[1] / "vinyl-stamp"
-    if stamp.exists() and stamp.read_text() == digest:
-        return digest
+    with open(environment.python.parents[1] / "vinyl-lock", "w") as lock:
+        digest = source_digest()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while not stamp.exists() or stamp.read_text() != digest:
+            say("waiting until no other run uses this environment")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _install(environment, work)
+            stamp.write_text(digest)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def _install(environment: Environment, work: Path) -> None:
     say("building vinyl")
     build = CHECKOUT / "build" / "django-suite"
     wheels = work / "wheels"
@@ -144,5 +158,3 @@ def install_vinyl(environment: Environment, work: Path) -> str:
     run([*pip, "greenlet"], "pip install greenlet", environment.env)
     wheel = next(wheels.glob("vinyl-*.whl"))
     run([*pip, "--force-reinstall", "--no-deps", wheel], "installing vinyl", environment.env)
-    stamp.write_text(digest)
-    return digest
