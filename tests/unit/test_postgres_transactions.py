@@ -169,6 +169,45 @@ async def test_cancel_in_a_transaction_rolls_back(pg: Links, mode: str) -> None:
 
 
 @pytest.mark.modes("asyncio", "uvloop")
+async def test_cancel_anywhere(pg: Links, mode: str) -> None:
+    pool = pg.pool(max_size=3)
+    watcher = pg.link(pg.pool(max_size=1))
+    await _core.run(rows, watcher, "DROP TABLE IF EXISTS swept")
+    await _core.run(rows, watcher, "CREATE TABLE swept (turn int)")
+
+    def work(turn: int) -> None:
+        link = pg.link(pool)
+        link.autocommit = False
+        try:
+            rows(link, "INSERT INTO swept VALUES (%s)", [turn])
+            rows(link, "INSERT INTO swept VALUES (%s)", [turn])
+            link.commit()
+        finally:
+            link.rollback()
+            link.close()
+
+    async def task_of(turn: int) -> None:
+        await _core.run(work, turn)
+
+    ends = []
+    for turn in range(120):
+        task = asyncio.create_task(task_of(turn))
+        for _ in range(turn % 60):
+            await asyncio.sleep(0)
+        if turn % 3 == 0:
+            await asyncio.sleep(0.0005 * (turn % 20))
+        task.cancel()
+        ends += await asyncio.gather(task, return_exceptions=True)
+    assert {type(end) for end in ends} <= {asyncio.CancelledError, type(None)}
+    assert asyncio.CancelledError in {type(end) for end in ends}
+    halves = "SELECT turn FROM swept GROUP BY turn HAVING COUNT(*) <> 2"
+    assert await _core.run(rows, watcher, halves) == []
+    stats = pool.stats()
+    assert stats["pool_available"] == stats["pool_size"]
+    assert await _core.run(rows, pg.link(pool), "SELECT 1") == [(1,)]
+
+
+@pytest.mark.modes("asyncio", "uvloop")
 async def test_two_tasks_on_one_link(pg: Links, mode: str) -> None:
     link = pg.link()
     both = await asyncio.gather(
