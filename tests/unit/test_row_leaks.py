@@ -74,7 +74,7 @@ def blocks_kept(function: Callable[[], None]) -> int:
     """Memory blocks that ROUNDS calls leave behind: the least of several turns, for a leak shows
     in each, and the interpreter's attribute cache fills up only once."""
     kept = []
-    for _ in range(5):
+    for _ in range(20):
         gc.collect()
         before = sys.getallocatedblocks()
         for _ in range(ROUNDS):
