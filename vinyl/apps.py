@@ -25,10 +25,10 @@ class VinylConfig(AppConfig):
                 _adapt(model)
 
     def ready(self) -> None:
-        from vinyl import checks  # noqa: F401
-        from vinyl.routing import install
+        from vinyl import checks, connections, routing  # noqa: F401
 
-        install()
+        connections.install()
+        routing.install()
 
 
 def _adapt(sender: type[Model], **kwargs: Any) -> None:

@@ -8,8 +8,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
+from django.db.models.manager import ManagerDescriptor
 
-from vinyl import aliases, conf
+from vinyl import aliases, conf, manager
 
 
 @register("vinyl")
@@ -63,4 +64,21 @@ def check_databases(**kwargs: Any) -> list[CheckMessage]:
         if by is not None
         and by != alias
         and (databases[by].get("TEST") or {}).get("MIRROR") != alias
+    ]
+
+
+@register("vinyl")
+def check_managers(**kwargs: Any) -> list[CheckMessage]:
+    """A VinylManager named ``objects`` on a model without another manager: Django, which does
+    not see it, puts its own there."""
+    return [
+        Error(
+            f"{model.__name__}.{name} is declared as a VinylManager, but is Django's own manager: "
+            "a VinylManager is never a default manager.",
+            hint=f"Give the VinylManager another name, or {model.__name__} another manager too.",
+            obj=model,
+            id="vinyl.E005",
+        )
+        for model, name in manager.named
+        if isinstance(model.__dict__.get(name), ManagerDescriptor)
     ]

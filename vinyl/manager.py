@@ -14,6 +14,9 @@ from vinyl import conf
 from vinyl.aliases import require
 from vinyl.queryset import VinylQuerySet, awaitable_class
 
+# Each VinylManager that a class has declared, for the system check.
+named: list[tuple[type[Model], str]] = []
+
 _Base: Any = Manager.from_queryset(VinylQuerySet)
 
 
@@ -37,6 +40,7 @@ class VinylManager(_Base):  # type: ignore[misc]
         self.name = self.name or name
         self.model = cls
         setattr(cls, name, VinylManagerDescriptor(self))
+        named.append((cls, name))
 
     @property
     def db(self) -> str:
@@ -80,7 +84,10 @@ def add_auto_manager(model: type[Model]) -> None:
         return
     existing = inspect.getattr_static(model, name, None)
     if existing is None and not hasattr(model, name):
-        VinylManager().contribute_to_class(model, name)
+        manager = VinylManager()
+        manager.name = name
+        manager.model = model
+        setattr(model, name, VinylManagerDescriptor(manager))
     elif isinstance(existing, VinylManagerDescriptor) and name not in model.__dict__:
         # Django leaves out a field's descriptor when the class inherits its name.
         for field in model._meta.local_fields:

@@ -73,6 +73,7 @@ class Forward:
             not field.is_cached(instance)
             and not field.remote_field.parent_link
             and field.model is type(instance)
+            and field.column is not None
             and instance.__dict__.get(field.attname, self) is not None
         )
         return read_relation(

@@ -170,20 +170,47 @@ def test_the_manager_stays_in_the_background(database) -> None:
     assert Writer._default_manager is Writer.objects
 
 
+@pytest.fixture
+def make_model():
+    """Makes a model of the app press, and forgets it."""
+
+    def make(**attributes):
+        class Meta:
+            app_label = "press"
+
+        return type("Made", (models.Model,), {"__module__": __name__, "Meta": Meta, **attributes})
+
+    yield make
+    del apps.all_models["press"]["made"]
+    apps.clear_cache()
+
+
+def test_objects_cannot_be_the_only_one(make_model) -> None:
+    from vinyl.checks import check_managers
+    from vinyl.manager import named
+
+    assert check_managers() == []
+    made = make_model(objects=vinyl.VinylManager())
+    [error] = check_managers()
+    assert (error.id, error.obj) == ("vinyl.E005", made)
+    named.remove((made, "objects"))
+
+
+def test_objects_beside_another_manager(make_model) -> None:
+    from vinyl.checks import check_managers
+
+    made = make_model(plain=models.Manager(), objects=vinyl.VinylManager())
+    assert check_managers() == []
+    assert isinstance(made.objects, vinyl.VinylManager)
+    assert made._default_manager is made.plain
+
+
 @pytest.mark.parametrize("name", ["awaited_too", None])
-def test_auto_manager_can_be_named_or_turned_off(name, settings_of_vinyl) -> None:
+def test_auto_manager_can_be_named_or_turned_off(name, settings_of_vinyl, make_model) -> None:
     settings_of_vinyl({"AUTO_MANAGER": name})
-
-    class Meta:
-        app_label = "press"
-
-    made = type("Made", (models.Model,), {"__module__": __name__, "Meta": Meta})
-    try:
-        assert hasattr(made, "awaited_too") is (name is not None)
-        assert not hasattr(made, "vinyl")
-    finally:
-        del apps.all_models["press"]["made"]
-        apps.clear_cache()
+    made = make_model()
+    assert hasattr(made, "awaited_too") is (name is not None)
+    assert not hasattr(made, "vinyl")
 
 
 @pytest.fixture
@@ -260,6 +287,64 @@ def test_plain_sync_code_is_plain_django(database) -> None:
     ann.delete()
     assert not Article.objects.exists()
     assert connections["default"].vendor == database.name
+
+
+def test_management_commands(database, tmp_path, capsys) -> None:
+    """On the vinyl alias itself."""
+    alias = database.alias
+    ann = Writer.objects.using(alias).create(name="Ann")
+    Article.objects.using(alias).create(title="x", author=ann)
+    fixture = tmp_path / "press.json"
+    call_command("dumpdata", "press", database=alias, output=str(fixture), verbosity=0)
+    Writer.objects.using(alias).all().delete()
+    call_command("loaddata", str(fixture), database=alias, verbosity=0)
+    assert Article.objects.using(alias).get().author.name == "Ann"
+    call_command("migrate", run_syncdb=True, database=alias, verbosity=0)
+    call_command("inspectdb", "press_writer", database=alias)
+    assert "class PressWriter(models.Model)" in capsys.readouterr().out
+    call_command("check", database=[alias])
+    call_command("sqlsequencereset", "press", database=alias)
+    call_command("flush", database=alias, interactive=False, verbosity=0)
+    assert Article.objects.using(alias).count() == 0
+
+
+def test_dbshell_gets_what_djangos_backend_would_give(twin) -> None:
+    plain, ours = connections["default"].client, connections["vinyl"].client
+    given = [
+        client.settings_to_cmd_args_env(connections["default"].settings_dict, [])
+        for client in (plain, ours)
+    ]
+    assert given[0] == given[1]
+
+
+def test_twin_serves_the_plain_alias_from_the_start(tmp_path) -> None:
+    """In a process where nothing has used a connection yet."""
+    code = f"""
+import asyncio, django, vinyl
+from django.conf import settings
+default = {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(tmp_path / "db")!r}}}
+settings.configure(
+    INSTALLED_APPS=["vinyl", "django.contrib.contenttypes"],
+    DATABASES={{"default": default, "vinyl": vinyl.twin(default)}},
+)
+django.setup()
+from django.db import connections
+from django.contrib.contenttypes.models import ContentType
+
+async def main():
+    assert connections["default"] is connections["vinyl"]
+    assert connections["default"].alias == "vinyl"
+    from django.core.management import call_command
+    await vinyl.run(call_command, "migrate", verbosity=0)
+    await ContentType.vinyl.create(app_label="x", model="y")
+    assert await vinyl.run(ContentType.objects.using("default").filter(model="y").count) == 1
+
+asyncio.run(main())
+assert connections["default"].alias == "default"
+assert ContentType.objects.filter(model="y").count() == 1
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_conf_rejects_what_is_no_dictionary(settings_of_vinyl) -> None:
