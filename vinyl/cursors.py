@@ -21,25 +21,25 @@ class AsyncCursor:
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
 
-    def execute(self, sql: Any, params: Any = None) -> Operation:
+    def execute(self, sql: Any, params: Any = None) -> Operation[Any]:
         return Operation(self._run, (self._cursor.execute, sql, params))
 
-    def executemany(self, sql: Any, param_list: Any) -> Operation:
+    def executemany(self, sql: Any, param_list: Any) -> Operation[Any]:
         return Operation(self._run, (self._cursor.executemany, sql, param_list))
 
-    def callproc(self, procname: str, params: Any = None, kparams: Any = None) -> Operation:
+    def callproc(self, procname: str, params: Any = None, kparams: Any = None) -> Operation[Any]:
         return Operation(self._cursor.callproc, (procname, params, kparams))
 
-    def fetchone(self) -> Operation:
+    def fetchone(self) -> Operation[Any]:
         return Operation(self._cursor.fetchone)
 
-    def fetchmany(self, size: int | None = None) -> Operation:
+    def fetchmany(self, size: int | None = None) -> Operation[Any]:
         return Operation(self._cursor.fetchmany, () if size is None else (size,))
 
-    def fetchall(self) -> Operation:
+    def fetchall(self) -> Operation[Any]:
         return Operation(self._cursor.fetchall)
 
-    def close(self) -> Operation:
+    def close(self) -> Operation[Any]:
         return Operation(self._cursor.close)
 
     def _run(self, method: Callable[..., Any], *args: Any) -> AsyncCursor:

@@ -20,7 +20,7 @@ class GenericForward:
         get = super().__get__  # type: ignore[misc]
         if instance is None:
             return get(instance, cls)
-        field = getattr(self, "field", self)
+        field: Any = getattr(self, "field", self)
         column = _content_type_column(field)
         if is_unsettled(instance, column):
             value = instance.__dict__[UNSETTLED][column][1]
@@ -44,7 +44,7 @@ class GenericForward:
     def _vinyl_set_later(self, instance: Any, value: Model) -> None:
         """Leaves the content type's column unset, to be found out in the next fiber that
         needs it, as a deferred field is."""
-        field = getattr(self, "field", self)
+        field: Any = getattr(self, "field", self)
         column = _content_type_column(field)
         instance._state.fields_cache.pop(field.ct_field, None)
         instance.__dict__.pop(column, None)

@@ -36,6 +36,8 @@ class VinylManager(_Base):  # type: ignore[misc]
             class_name = f"{cls.__name__}From{queryset_class.__name__}"
         return super().from_queryset(awaitable_class(queryset_class), class_name)
 
+    name: str | None
+
     def contribute_to_class(self, cls: type[Model], name: str) -> None:
         self.name = self.name or name
         self.model = cls

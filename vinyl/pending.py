@@ -37,7 +37,7 @@ class Pending:
         put(self, "_vinyl_fetch", fetch)
         put(self, "_vinyl_args", args)
 
-    def __vinyl_operation__(self) -> Operation:
+    def __vinyl_operation__(self) -> Operation[Any]:
         return Operation(self._vinyl_fetch, self._vinyl_args)
 
     def __await__(self) -> Generator[Any, Any, Any]:

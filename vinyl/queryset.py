@@ -321,7 +321,7 @@ class VinylRawQuerySet(_Fetching, RawQuerySet):
 
 
 @functools.cache
-def awaitable_class(cls: type[QuerySet[Any]]) -> type:
+def awaitable_class(cls: Any) -> type:
     """The class of `cls`' querysets that are awaited; made when `cls` is plain Django's."""
     if issubclass(cls, VinylQuerySetMixin):
         return cls
@@ -386,5 +386,5 @@ def _reduce(self: Any) -> tuple[Any, ...]:
 
 
 def _restore(base: type[QuerySet[Any]]) -> Any:
-    cls = awaitable_class(base)
+    cls: Any = awaitable_class(base)
     return cls.__new__(cls)

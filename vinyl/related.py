@@ -137,7 +137,7 @@ def _async_method(method: Any, name: str) -> Any:
 
 
 @functools.cache
-def awaitable_manager_class(base: type, rel: Any) -> type:
+def awaitable_manager_class(base: Any, rel: Any) -> type:
     """`base` with its methods awaited in coroutines; `rel` is the relation it manages."""
     if issubclass(base, RelatedMixin):
         return base

@@ -54,7 +54,7 @@ def _mixin_for(value: Any) -> type | None:
 
 
 @functools.cache
-def _adapted(mixin: type, base: type) -> type:
+def _adapted(mixin: type, base: Any) -> type:
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__}
     return type(base.__name__, (mixin, base), {**names, "__doc__": base.__doc__})
 

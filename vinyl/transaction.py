@@ -62,7 +62,7 @@ class Atomic(ContextDecorator):
     ) -> None:
         self._plain.__exit__(exc_type, exc, tb)
 
-    def __call__(self, func: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, func: Callable[..., Any]) -> Callable[..., Any]:  # type: ignore[override]
         if inspect.isasyncgenfunction(func):
             raise TypeError("vinyl.atomic cannot decorate an async generator function.")
         if not iscoroutinefunction(func):
