@@ -153,6 +153,10 @@ cursor_next(PyObject *op)
         return NULL;
     }
     row = next_row_wait(self);
+    if (row != NULL && vnl_sqlite_turn_wait(self->link->conn) < 0) {
+        vnl_cursor_reset(self);
+        Py_CLEAR(row);
+    }
     vnl_cursor_leave(self);
     return row;
 }

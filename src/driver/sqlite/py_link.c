@@ -2,6 +2,8 @@
  * transactions; and what the pool needs to know of this engine. */
 #include "py_sqlite.h"
 
+#define LINK_TURN_NS 1000000
+
 /* --- the driver */
 
 static void
@@ -231,11 +233,32 @@ release_doomed(vnl_link *link)
     vnl_sqlite_vfs_direct(-1);
 }
 
+/* Before a statement: short ones never suspend, but many in a row, with the
+ * Python between them, must not keep the loop for themselves. */
+static int
+share_loop_wait(vnl_link *link)
+{
+    int64_t now = vnl_sqlite_now();
+
+    if (link->turn_start == 0) {
+        link->turn_start = now;
+    }
+    else if (now - link->turn_start > LINK_TURN_NS) {
+        int rc = link->state->core->turn_wait();
+        link->turn_start = vnl_sqlite_now();
+        return rc;
+    }
+    return 0;
+}
+
 int
 vnl_link_enter_wait(vnl_link *link, int take)
 {
     if (link->closed) {
         vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "Cannot operate on a closed database.");
+        return -1;
+    }
+    if (take && link->state->core->can_suspend() && share_loop_wait(link) < 0) {
         return -1;
     }
     if (acquire(link) < 0) {
@@ -251,7 +274,7 @@ vnl_link_enter_wait(vnl_link *link, int take)
         return -1;
     }
     if (link->conn != NULL && link->depth == 1) {
-        link->conn->turn_start = vnl_sqlite_now();
+        link->conn->turn_start = link->turn_start;
     }
     return 0;
 }
@@ -263,6 +286,7 @@ vnl_link_leave(vnl_link *link)
         return;
     }
     if (link->conn != NULL) {
+        link->turn_start = link->conn->turn_start;
         if (link->doomed != NULL) {
             release_doomed(link);
         }

@@ -73,8 +73,9 @@ typedef struct vnl_link {
     int closed;
     int borrowed; /* conn belongs to someone else: open_wait's set-up */
     int detect_types;
-    const char *begin; /* a BEGIN that travels with the next statement */
-    int lost;          /* SQLite rolled the transaction back by itself */
+    const char *begin;  /* a BEGIN that travels with the next statement */
+    int lost;           /* SQLite rolled the transaction back by itself */
+    int64_t turn_start; /* when its fiber last gave the loop a turn here; 0: never yet */
     /* Exclusive use. */
     PyThread_type_lock lock;
     unsigned long owner; /* the thread */
