@@ -1,0 +1,58 @@
+"""tools/prepare.py: what it says and does about what a machine lacks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import prepare
+import pytest
+
+
+@pytest.fixture
+def lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(prepare.SYSTEM, "libpq", (lambda: False, "libpq-dev"))
+    monkeypatch.setitem(prepare.SYSTEM, "sqlite3", (lambda: False, "libsqlite3-dev"))
+
+
+@pytest.mark.usefixtures("lacking")
+def test_says_what_to_install_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemExit, match="apt-get install libpq-dev libsqlite3-dev"):
+        prepare.ensure_system(("libpq", "sqlite3"))
+
+
+@pytest.mark.usefixtures("lacking")
+def test_installs_as_root_and_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(prepare.subprocess, "run", lambda command, **kwargs: ran.append(command))
+    with pytest.raises(SystemExit, match="libpq, sqlite3 still missing"):
+        prepare.ensure_system(("libpq", "sqlite3"))
+    assert ran[0][:2] == ["apt-get", "update"]
+    assert ran[1][-2:] == ["libpq-dev", "libsqlite3-dev"]
+
+
+def test_stamp_is_of_work_that_ended(tmp_path: Path) -> None:
+    stamp = tmp_path / "stamp"
+
+    def work_that_fails() -> None:
+        with prepare.stamped(stamp, "a"):
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        work_that_fails()
+    for wanted in (False, True):
+        with prepare.stamped(stamp, "a") as done:
+            assert done is wanted
+    with prepare.stamped(stamp, "b") as done:
+        assert not done
+
+
+def test_requirements_of_each_purpose() -> None:
+    project = prepare.tomllib.loads((prepare.ROOT / "pyproject.toml").read_text())
+    for name, purpose in prepare.PURPOSES.items():
+        names = prepare.requirements(project, purpose)
+        assert ("meson>=1.3" in names) is (purpose.setup is not None), name
