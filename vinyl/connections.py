@@ -52,9 +52,7 @@ def _share_with_parent(scope: Any, alias: str, session: BaseDatabaseWrapper) -> 
         main = connections.create_connection(alias)
         parent.sessions[alias] = main
         _share_with_parent(parent, alias, main)
-    session.queries_log = main.queries_log
-    session.execute_wrappers = main.execute_wrappers
-    session.force_debug_cursor = main.force_debug_cursor
+    session.share_seen(main)  # type: ignore[attr-defined]
 
 
 def install() -> None:
@@ -71,7 +69,7 @@ def install() -> None:
         create = connections.create_connection
 
         def create_connection(alias: str) -> BaseDatabaseWrapper:
-            if _core.where() != _core.PLAIN:
+            if _core.where() != _core.PLAIN or _core.is_pinned():
                 alias = _aliases.get(alias, alias)
             return create(alias)
 

@@ -13,6 +13,7 @@
 #include "pool/pool.h"
 #include "reactor/reactor.h"
 #include "session/block.h"
+#include "session/pin.h"
 #include "session/scope.h"
 #include "session/session_map.h"
 
@@ -82,20 +83,9 @@ core_current_scope(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-core_pin_scope(PyObject *module, PyObject *scope)
-{
-    if (scope != Py_None && !PyObject_TypeCheck(scope, vnl_core->scope_type)) {
-        PyErr_SetString(PyExc_TypeError, "pin_scope(scope): a Scope or None");
-        return NULL;
-    }
-    Py_XSETREF(vnl_core->pinned_scope, scope == Py_None ? NULL : Py_NewRef(scope));
-    Py_RETURN_NONE;
-}
-
-static PyObject *
 core_is_pinned(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(vnl_core->pinned_scope != NULL);
+    return PyBool_FromLong(vnl_core->pin != NULL);
 }
 
 static PyObject *
@@ -231,9 +221,11 @@ static PyMethodDef core_methods[] = {
      "back."},
     {"show_blocks", vnl_block_show, METH_O, "show_blocks(block, /)\n--\n\nUndoes hide_blocks()."},
     {"is_pinned", core_is_pinned, METH_NOARGS,
-     "is_pinned()\n--\n\nWhether a test has pinned one Scope for all tasks."},
-    {"pin_scope", core_pin_scope, METH_O,
-     "pin_scope(scope, /)\n--\n\nMakes every task use this Scope (None: its own again). For tests."},
+     "is_pinned()\n--\n\nWhether a test makes all tasks share its sessions."},
+    {"current_pin", vnl_pin_current, METH_NOARGS, "current_pin()\n--\n\nThe Pin in force, or None."},
+    {"exchange_pin", vnl_pin_exchange, METH_O,
+     "exchange_pin(pin, /)\n--\n\nMakes all tasks share the sessions of this Pin (None: each has its own\n"
+     "again); the one that was in force, or None. For tests."},
     {"_sleep", core_test_sleep, METH_O, "The wait for a deadline, in seconds. For tests."},
     {"_turn", core_test_turn, METH_NOARGS, "The wait for the loop's next turn. For tests."},
     {"_watch", core_test_watch, METH_VARARGS,
@@ -295,6 +287,8 @@ intern_names(vnl_state *state)
         {&state->str_db, "db"},
         {&state->str_fetch_mode, "fetch_mode"},
         {&state->str_func, "__func__"},
+        {&state->str_atomic_blocks, "atomic_blocks"},
+        {&state->str_from_testcase, "_from_testcase"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if ((*names[i].where = PyUnicode_InternFromString(names[i].text)) == NULL) {
@@ -354,9 +348,9 @@ core_exec(PyObject *module)
     vnl_core = PyModule_GetState(module);
     if (intern_names(vnl_core) < 0 || import_asyncio(vnl_core) < 0 || read_opcodes(vnl_core) < 0 ||
         vnl_fiber_setup(module) < 0 || vnl_waiter_setup(module) < 0 || vnl_reactor_setup(module) < 0 ||
-        vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_block_setup(module) < 0 ||
-        vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 || vnl_hydrator_setup(module) < 0 ||
-        vnl_converter_setup(module) < 0) {
+        vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_pin_setup(module) < 0 ||
+        vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
+        vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||
@@ -384,7 +378,8 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->fiber_type);
     Py_VISIT(state->block_type);
     Py_VISIT(state->block_variable);
-    Py_VISIT(state->pinned_scope);
+    Py_VISIT(state->pin_type);
+    Py_VISIT(state->pin);
     return 0;
 }
 

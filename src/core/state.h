@@ -30,6 +30,7 @@ typedef struct {
     PyTypeObject *pool_type;
     PyTypeObject *fiber_type;
     PyTypeObject *block_type;
+    PyTypeObject *pin_type;
     PyObject *block_variable; /* ContextVar: the innermost open block */
     /* from asyncio (owned) */
     PyObject *get_running_loop; /* _get_running_loop() -> loop or None */
@@ -50,9 +51,11 @@ typedef struct {
     PyObject *str_db;
     PyObject *str_fetch_mode;
     PyObject *str_func;
+    PyObject *str_atomic_blocks;
+    PyObject *str_from_testcase;
     PyObject *kw_context; /* ("context",) */
-    /* the scope that tests pin for every task, or NULL */
-    PyObject *pinned_scope;
+    /* what all tasks of the running test share, or NULL */
+    PyObject *pin;
     int op_cache, op_get_awaitable; /* bytecode numbers of this Python */
     vnl_counters count;
 } vnl_state;

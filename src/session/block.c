@@ -27,8 +27,8 @@ get_context_block(PyObject **block)
     return 0;
 }
 
-static void
-raise_transaction_error(const char *format, PyObject *name)
+void
+vnl_block_raise(const char *format, PyObject *name)
 {
     PyObject *module = PyImport_ImportModule("django.db.transaction");
     PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "TransactionManagementError");
@@ -52,26 +52,20 @@ vnl_block_check_start(PyObject *block, PyObject *name)
     if (block == NULL || ((vnl_block *)block)->open) {
         return 0;
     }
-    raise_transaction_error(
-        "%U() was created inside an atomic block and awaited after its end: await it inside.", name);
+    vnl_block_raise("%U() was created inside an atomic block and awaited after its end: await it inside.",
+                    name);
     return -1;
 }
 
-/* begin_block(): the current scope has entered a transaction. */
 PyObject *
-vnl_block_begin(PyObject *module, PyObject *Py_UNUSED(ignored))
+vnl_block_open(PyObject *scope)
 {
-    PyObject *scope = vnl_scope_current();
-    if (scope == NULL) {
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    }
     vnl_block *self = PyObject_GC_New(vnl_block, vnl_core->block_type);
     PyObject *token = NULL;
     if (self == NULL) {
-        Py_DECREF(scope);
         return NULL;
     }
-    self->scope = scope;
+    self->scope = Py_NewRef(scope);
     self->outer = NULL;
     self->open = 1;
     PyObject_GC_Track(self);
@@ -83,6 +77,19 @@ vnl_block_begin(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_DECREF(token);
     Py_XSETREF(((vnl_scope *)scope)->block, Py_NewRef((PyObject *)self));
     return (PyObject *)self;
+}
+
+/* begin_block(): the current scope has entered a transaction. */
+PyObject *
+vnl_block_begin(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *scope = vnl_scope_current();
+    if (scope == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    PyObject *block = vnl_block_open(scope);
+    Py_DECREF(scope);
+    return block;
 }
 
 /* end_block(block): its transaction is over. */
@@ -122,9 +129,8 @@ vnl_block_end(PyObject *module, PyObject *op)
     Py_RETURN_NONE;
 }
 
-/* 1 when the context holds an open block of another task. */
-static int
-inherits_foreign_block(PyObject *scope)
+int
+vnl_block_is_foreign(PyObject *scope)
 {
     PyObject *block = NULL;
     int foreign = 0;
@@ -143,6 +149,17 @@ inherits_foreign_block(PyObject *scope)
     return foreign;
 }
 
+void
+vnl_block_raise_foreign(PyObject *alias)
+{
+    vnl_block_raise(
+        "This task was started inside an atomic block of another task, which is still open, and uses "
+        "the database '%S': its statements are not part of that transaction. Create the operation "
+        "in the task that owns the block, or use 'async with vinyl.independent():' for a "
+        "connection of its own.",
+        alias);
+}
+
 /* check_session(alias): whether code right here may use its session. */
 PyObject *
 vnl_block_check_session(PyObject *module, PyObject *alias)
@@ -156,20 +173,12 @@ vnl_block_check_session(PyObject *module, PyObject *alias)
             alias);
         return NULL;
     }
-    if (place == VNL_FIBER && vnl_here.fiber != NULL && vnl_here.fiber->scope != NULL &&
-        vnl_core->pinned_scope == NULL) {
-        int foreign = inherits_foreign_block(vnl_here.fiber->scope);
-        if (foreign < 0) {
-            return NULL;
+    if (place == VNL_FIBER && vnl_here.fiber != NULL && vnl_here.fiber->scope != NULL) {
+        int foreign = vnl_block_is_foreign(vnl_here.fiber->scope);
+        if (foreign > 0) {
+            vnl_block_raise_foreign(alias);
         }
-        if (foreign) {
-            raise_transaction_error(
-                "This task was started inside an atomic block of another task, which is still open, and uses "
-                "the "
-                "database '%S': its statements are not part of that transaction. Create the operation in the "
-                "task "
-                "that owns the block, or use 'async with vinyl.independent():' for a connection of its own.",
-                alias);
+        if (foreign != 0) {
             return NULL;
         }
     }

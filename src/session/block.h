@@ -22,6 +22,17 @@ PyObject *vnl_block_of_scope(PyObject *scope);
  * in `block` (may be NULL) comes after its end. */
 int vnl_block_check_start(PyObject *block, PyObject *name);
 
+/* A new innermost open block of `scope`, which the running context then has.
+ * New reference. */
+PyObject *vnl_block_open(PyObject *scope);
+/* 1 when the running context is in an open block of another task than the one
+ * of `scope`, 0, or -1. */
+int vnl_block_is_foreign(PyObject *scope);
+/* TransactionManagementError: for such a task, which uses the database `alias`;
+ * or with a format that takes one object. */
+void vnl_block_raise_foreign(PyObject *alias);
+void vnl_block_raise(const char *format, PyObject *name);
+
 /* For the module's method table. */
 PyObject *vnl_block_begin(PyObject *module, PyObject *ignored);
 PyObject *vnl_block_end(PyObject *module, PyObject *block);

@@ -2,6 +2,7 @@
 
 #include "core/state.h"
 #include "fiber/wait.h"
+#include "session/pin.h"
 
 /* One fiber that waits for its turn. */
 typedef struct {
@@ -15,8 +16,8 @@ typedef struct {
  * thread's own sessions, or NULL.  Owned. */
 static _Thread_local PyObject *driven_scope;
 
-static vnl_scope *
-scope_new(PyObject *parent)
+vnl_scope *
+vnl_scope_new(PyObject *parent, PyObject *pin)
 {
     vnl_scope *self = PyObject_GC_New(vnl_scope, vnl_core->scope_type);
     if (self == NULL) {
@@ -29,7 +30,8 @@ scope_new(PyObject *parent)
     self->weakrefs = NULL;
     self->holder = NULL;
     vnl_list_init(&self->turns);
-    self->sessions = PyDict_New();
+    self->pin = Py_XNewRef(pin);
+    self->sessions = pin != NULL ? Py_NewRef(((vnl_pin *)pin)->sessions) : PyDict_New();
     PyObject_GC_Track(self);
     if (self->sessions == NULL) {
         Py_DECREF(self);
@@ -45,15 +47,12 @@ scope_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, ":Scope", names)) {
         return NULL;
     }
-    return (PyObject *)scope_new(NULL);
+    return (PyObject *)vnl_scope_new(NULL, NULL);
 }
 
 PyObject *
 vnl_scope_of_task(PyObject *loop)
 {
-    if (vnl_core->pinned_scope != NULL) {
-        return Py_NewRef(vnl_core->pinned_scope);
-    }
     PyObject *task = PyObject_CallOneArg(vnl_core->current_task, loop);
     if (task == NULL || task == Py_None) {
         Py_XDECREF(task);
@@ -61,9 +60,15 @@ vnl_scope_of_task(PyObject *loop)
     }
     /* The scope lives on its task and ends with it. */
     PyObject *scope = PyObject_GetAttr(task, vnl_core->str_scope);
-    if (scope == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    if (scope != NULL && Py_IS_TYPE(scope, vnl_core->scope_type) &&
+        ((vnl_scope *)scope)->pin != vnl_core->pin) {
+        Py_CLEAR(scope); /* of another test, or of the time before this one */
+    }
+    else if (scope == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
-        scope = (PyObject *)scope_new(NULL);
+    }
+    if (scope == NULL && !PyErr_Occurred()) {
+        scope = (PyObject *)vnl_scope_new(NULL, vnl_core->pin);
         if (scope != NULL) {
             ((vnl_scope *)scope)->task = PyWeakref_NewRef(task, NULL);
             if (((vnl_scope *)scope)->task == NULL) {
@@ -186,6 +191,9 @@ vnl_scope_enter_wait(vnl_fiber *fiber)
     if (self == NULL) {
         return 0;
     }
+    if (self->pin != NULL) {
+        return vnl_pin_enter_wait(fiber);
+    }
     if (self->holder == NULL) {
         self->holder = fiber;
         return 0;
@@ -200,7 +208,7 @@ vnl_scope_enter_wait(vnl_fiber *fiber)
         Py_DECREF(self);
         return failed;
     }
-    vnl_scope *overflow = scope_new((PyObject *)self);
+    vnl_scope *overflow = vnl_scope_new((PyObject *)self, NULL);
     if (overflow == NULL) {
         return -1;
     }
@@ -214,6 +222,9 @@ int
 vnl_scope_reenter_wait(vnl_fiber *fiber)
 {
     vnl_scope *self = (vnl_scope *)fiber->scope;
+    if (self != NULL && self->pin != NULL) {
+        return vnl_pin_enter_wait(fiber);
+    }
     if (self == NULL || self->holder == fiber) {
         return 0;
     }
@@ -231,6 +242,10 @@ void
 vnl_scope_leave(vnl_fiber *fiber)
 {
     vnl_scope *self = (vnl_scope *)fiber->scope;
+    if (self != NULL && self->pin != NULL) {
+        vnl_pin_leave(fiber);
+        return;
+    }
     if (self == NULL || self->holder != fiber) {
         return;
     }
@@ -260,6 +275,7 @@ scope_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->sessions);
     Py_VISIT(self->parent);
     Py_VISIT(self->block);
+    Py_VISIT(self->pin);
     Py_VISIT(self->task);
     Py_VISIT(self->dict);
     return 0;
@@ -272,6 +288,7 @@ scope_clear(PyObject *op)
     Py_CLEAR(self->sessions);
     Py_CLEAR(self->parent);
     Py_CLEAR(self->block);
+    Py_CLEAR(self->pin);
     Py_CLEAR(self->task);
     Py_CLEAR(self->dict);
     return 0;
@@ -298,6 +315,8 @@ static PyMethodDef scope_methods[] = {
 
 static PyMemberDef scope_members[] = {
     {"sessions", Py_T_OBJECT_EX, offsetof(vnl_scope, sessions), Py_READONLY, "alias -> DatabaseWrapper"},
+    {"pin", Py_T_OBJECT_EX, offsetof(vnl_scope, pin), Py_READONLY,
+     "The Pin whose sessions it shares (AttributeError: it has its own)."},
     {"parent", Py_T_OBJECT_EX, offsetof(vnl_scope, parent), Py_READONLY,
      "The scope whose overflow this is (AttributeError: none)."},
     {"__dictoffset__", Py_T_PYSSIZET, offsetof(vnl_scope, dict), Py_READONLY, NULL},

@@ -13,6 +13,7 @@ typedef struct {
     PyObject *sessions; /* owned dict: alias -> DatabaseWrapper */
     PyObject *parent;   /* owned: the scope whose overflow this is, or NULL */
     PyObject *block;    /* owned: its innermost open transaction, or NULL */
+    PyObject *pin;      /* owned: the vnl_pin whose sessions it shares, or NULL (session/pin.h) */
     PyObject *task;     /* owned weak reference to the task it belongs to, or NULL */
     PyObject *dict;
     PyObject *weakrefs;
@@ -21,6 +22,8 @@ typedef struct {
 } vnl_scope;
 
 int vnl_scope_setup(PyObject *module);
+/* A scope with sessions of its own, or one that shares those of `pin`. */
+vnl_scope *vnl_scope_new(PyObject *parent, PyObject *pin);
 /* The scope of the running task (the pinned one, if any), made on first use.
  * New reference; NULL without an exception where there is no task. */
 PyObject *vnl_scope_of_task(PyObject *loop);

@@ -2,6 +2,7 @@
 
 #include "core/state.h"
 #include "fiber/fiber.h"
+#include "session/pin.h"
 #include "session/scope.h"
 
 typedef struct {
@@ -27,34 +28,46 @@ session_map_init(PyObject *op, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
-/* The scope's dict that holds `alias` here, with *served set to the name it
- * has there (borrowed).  New reference to the scope; NULL without an exception
- * when Django's own store is to be asked. */
+/* The dict of sessions that holds `alias` here, with *served set to the name
+ * it has there (borrowed), *scope to the scope (new reference) or NULL.  New
+ * reference; NULL without an exception when Django's own store is to be asked. */
 static PyObject *
-scope_for(vnl_session_map *self, PyObject *alias, PyObject **served)
+sessions_for(vnl_session_map *self, PyObject *alias, PyObject **served, PyObject **scope)
 {
+    *scope = NULL;
     *served = PyDict_GetItemWithError(self->aliases, alias);
     if (*served == NULL) {
         *served = PyErr_Occurred() ? NULL : alias;
         return NULL;
     }
-    PyObject *scope = vnl_scope_current();
-    if (scope == NULL && vnl_here.place == VNL_PLAIN) {
+    *scope = vnl_scope_current();
+    if (*scope != NULL) {
+        return Py_NewRef(((vnl_scope *)*scope)->sessions);
+    }
+    if (PyErr_Occurred()) {
+        *served = NULL;
+        return NULL;
+    }
+    if (vnl_core->pin != NULL) { /* plain code in a test: the same transaction */
+        return Py_NewRef(((vnl_pin *)vnl_core->pin)->sessions);
+    }
+    if (vnl_here.place == VNL_PLAIN) {
         *served = alias; /* plain code: the plain alias keeps Django's backend */
     }
-    return scope;
+    return NULL;
 }
 
 static PyObject *
 session_map_getattro(PyObject *op, PyObject *name)
 {
     vnl_session_map *self = (vnl_session_map *)op;
-    PyObject *served = NULL;
+    PyObject *served = NULL, *scope = NULL;
     if (self->base == NULL) {
         return PyObject_GenericGetAttr(op, name);
     }
-    PyObject *scope = scope_for(self, name, &served);
-    if (scope == NULL) {
+    PyObject *sessions = sessions_for(self, name, &served, &scope);
+    Py_XDECREF(scope);
+    if (sessions == NULL) {
         if (served == NULL) {
             return NULL;
         }
@@ -64,9 +77,9 @@ session_map_getattro(PyObject *op, PyObject *name)
         }
         return PyObject_GetAttr(self->base, served);
     }
-    PyObject *session = PyDict_GetItemWithError(((vnl_scope *)scope)->sessions, served);
+    PyObject *session = PyDict_GetItemWithError(sessions, served);
     Py_XINCREF(session);
-    Py_DECREF(scope);
+    Py_DECREF(sessions);
     if (session == NULL && !PyErr_Occurred()) {
         PyErr_SetObject(PyExc_AttributeError, name);
     }
@@ -74,35 +87,43 @@ session_map_getattro(PyObject *op, PyObject *name)
 }
 
 static int
+set_session(vnl_session_map *self, PyObject *sessions, PyObject *scope, PyObject *served, PyObject *value)
+{
+    if (value == NULL) {
+        int missing = PyDict_DelItem(sessions, served);
+        if (missing && PyErr_ExceptionMatches(PyExc_KeyError)) {
+            PyErr_SetObject(PyExc_AttributeError, served);
+        }
+        return missing;
+    }
+    if (PyDict_SetItem(sessions, served, value) < 0) {
+        return -1;
+    }
+    if (scope == NULL || self->opened == Py_None) {
+        return 0;
+    }
+    PyObject *done = PyObject_CallFunctionObjArgs(self->opened, scope, served, value, NULL);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static int
 session_map_setattro(PyObject *op, PyObject *name, PyObject *value)
 {
     vnl_session_map *self = (vnl_session_map *)op;
-    PyObject *served = NULL;
+    PyObject *served = NULL, *scope = NULL;
     if (self->base == NULL) {
         PyErr_SetString(PyExc_AttributeError, "SessionMap is not initialised");
         return -1;
     }
-    PyObject *scope = scope_for(self, name, &served);
-    if (scope == NULL) {
+    PyObject *sessions = sessions_for(self, name, &served, &scope);
+    if (sessions == NULL) {
+        Py_XDECREF(scope);
         return served == NULL ? -1 : PyObject_SetAttr(self->base, served, value);
     }
-    int failed = 0;
-    PyObject *sessions = ((vnl_scope *)scope)->sessions;
-    if (value == NULL) {
-        failed = PyDict_DelItem(sessions, served);
-        if (failed && PyErr_ExceptionMatches(PyExc_KeyError)) {
-            PyErr_SetObject(PyExc_AttributeError, name);
-        }
-    }
-    else {
-        failed = PyDict_SetItem(sessions, served, value);
-        if (!failed && self->opened != Py_None) {
-            PyObject *done = PyObject_CallFunctionObjArgs(self->opened, scope, served, value, NULL);
-            failed = done == NULL ? -1 : 0;
-            Py_XDECREF(done);
-        }
-    }
-    Py_DECREF(scope);
+    int failed = set_session(self, sessions, scope, served, value);
+    Py_DECREF(sessions);
+    Py_XDECREF(scope);
     return failed;
 }
 

@@ -12,6 +12,8 @@ from django.db import DEFAULT_DB_ALIAS
 from vinyl import _core
 from vinyl.connections import install, served_alias
 
+from .seeing import SeeingMixin
+
 __all__ = ["SessionMixin", "close_pools", "pool_of"]
 
 install()
@@ -85,7 +87,7 @@ class ServedAlias(str):
     __hash__ = str.__hash__
 
 
-class SessionMixin:
+class SessionMixin(SeeingMixin):
     """First base of each engine's DatabaseWrapper.
 
     A wrapper is the session of one task (one thread, in plain sync code). Its
@@ -102,6 +104,7 @@ class SessionMixin:
     _block: Any = None
 
     alias: str
+    _thread_ident: int
     in_atomic_block: bool
     settings_dict: dict[str, Any]
 
@@ -178,13 +181,26 @@ class SessionMixin:
         )
         if autocommit:
             self._end_block()
-        elif self._block is None:
+        elif self._block is None and not _core.is_pinned():
             self._block = _core.begin_block()
 
     def close(self) -> None:
+        if self._is_kept():
+            return
         super().close()  # type: ignore[misc]
         if not self.in_atomic_block:
             self._end_block()
+
+    def _is_kept(self) -> bool:
+        # A test's transaction is not ended by a task or a thread of the test that
+        # closes what it takes for a connection of its own.
+        pin = _core.current_pin()
+        if pin is None or not self.in_atomic_block or pin.sessions.get(self.alias) is not self:
+            return False
+        scope = _core.current_scope()
+        if scope is None:
+            return threading.get_ident() != self._thread_ident
+        return getattr(scope, "pin", None) is pin
 
     def _refuse_in_coroutines(self) -> None:
         if _core.where() in (_core.LOOP, _core.DRIVEN):

@@ -19,6 +19,7 @@ from psycopg import adapt, sql
 from vinyl import _core
 from vinyl.backends.base import SessionMixin, close_pools
 
+from .creation import DatabaseCreation
 from .operations import DatabaseOperations
 
 try:
@@ -53,6 +54,7 @@ def _text(key: str, value: Any) -> str:
 class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
     driver = _postgres.driver
     ops_class = DatabaseOperations
+    creation_class = DatabaseCreation
 
     @property
     def pool(self) -> Any:

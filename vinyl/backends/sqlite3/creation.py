@@ -6,12 +6,14 @@ from typing import Any
 
 from django.db.backends.sqlite3.creation import DatabaseCreation as DjangosDatabaseCreation
 
+from vinyl.backends.creation import CreationMixin
+
 from .memory import forget, memory_uri
 
 __all__ = ["DatabaseCreation"]
 
 
-class DatabaseCreation(DjangosDatabaseCreation):
+class DatabaseCreation(CreationMixin, DjangosDatabaseCreation):
     """Django's, but a destroyed in-memory database is really gone."""
 
     def _forget(self, name: Any) -> None:
