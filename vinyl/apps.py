@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -29,6 +30,11 @@ class VinylConfig(AppConfig):
 
         connections.install()
         routing.install()
+        if "django.test.runner" in sys.modules:
+            # A process of a parallel run, started by the runner: it makes no databases.
+            from vinyl.testmode import enable
+
+            enable()
 
 
 def _adapt(sender: type[Model], **kwargs: Any) -> None:

@@ -122,7 +122,19 @@ def _databases_names(cls: Any, original: Callable[..., Any], include_mirrors: bo
     return [name for name in names if not any(served_alias(n) == name for n in names if n != name)]
 
 
+def _follow_primaries() -> None:
+    """Twins are for the database that their primary has now: in the processes of a parallel run
+    Django tells only the aliases that the tests name which clone is theirs."""
+    for alias, conf in connections.settings.items():
+        primary = connections.settings.get((conf.get("TEST") or {}).get("MIRROR"))
+        if primary is None or served_alias(alias) != alias or conf["NAME"] == primary["NAME"]:
+            continue
+        conf["NAME"] = primary["NAME"]
+        close_connections(alias)
+
+
 def _validate_databases(cls: Any, original: Callable[[Any], Any]) -> Any:
+    _follow_primaries()
     databases = twins_of(original(cls))
     for alias, primary in _without_test_database.items():
         if alias in databases:
