@@ -20,6 +20,7 @@ _EXPORTS = {
     "cursor": "vinyl.cursors",
     "drive": "vinyl.bridge",
     "gather": "vinyl.bridge",
+    "in_thread": "vinyl.threads",
     "independent": "vinyl.scopes",
     "on_commit": "vinyl.transaction",
     "pool_stats": "vinyl.bridge",
@@ -38,6 +39,7 @@ __all__ = [
     "cursor",
     "drive",
     "gather",
+    "in_thread",
     "independent",
     "on_commit",
     "pool_stats",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from vinyl.manager import VinylManager
     from vinyl.queryset import VinylQuerySet
     from vinyl.scopes import independent
+    from vinyl.threads import in_thread
     from vinyl.transaction import atomic, on_commit
 
 

@@ -26,10 +26,11 @@ class VinylConfig(AppConfig):
                 _adapt(model)
 
     def ready(self) -> None:
-        from vinyl import checks, connections, routing  # noqa: F401
+        from vinyl import checks, connections, native, routing  # noqa: F401
 
         connections.install()
         routing.install()
+        native.install()
         if "django.test.runner" in sys.modules:
             # A process of a parallel run, started by the runner: it makes no databases.
             from vinyl.testmode import enable

@@ -9,8 +9,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import markcoroutinefunction
 
-from vinyl._core import DRIVEN, Operation, await_, drive, run, where
+from vinyl._core import DRIVEN, Operation, await_, run, where
 from vinyl.aliases import require
+from vinyl.driving import drive
 
 __all__ = ["as_async", "await_", "drive", "gather", "pool_stats", "run"]
 

@@ -72,6 +72,11 @@ raise_needs_loop(PyObject *yielded)
             "asyncio.sleep(0), or another bare yield to the event loop, was awaited where no event loop "
             "runs (blocking mode): leave it out, or serve this code under ASGI.");
     }
+    else if (strcmp(Py_TYPE(yielded)->tp_name, "_GatheringFuture") == 0) {
+        vnl_raise("NeedsEventLoop",
+                  "asyncio.gather() was awaited where no event loop runs (blocking mode): use "
+                  "vinyl.gather(), or serve this code under ASGI.");
+    }
     else {
         vnl_raise("NeedsEventLoop",
                   "%R was awaited where no event loop runs (blocking mode): await database operations only, "

@@ -1,0 +1,1 @@
+"""Request handlers: Django's own, with fibers instead of threads."""
