@@ -66,12 +66,14 @@ def _is_done(method: Any) -> bool:
 
 
 def _awaitable(method: Callable[..., Any]) -> Callable[..., Any]:
+    call = _in_fiber(method)
+
     @functools.wraps(method)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         # A plain mixin may serve other classes than models too.
         if not (isinstance(self, Model) and awaits(self) and written_in_coroutine()):
             return method(self, *args, **kwargs)
-        return Operation(_call, (method, self, args, kwargs))
+        return Operation(call, (self, *args), kwargs)
 
     start._vinyl_wrapped = True  # type: ignore[attr-defined]
     return start
@@ -82,22 +84,28 @@ def _native(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not awaits(self):
             return method(self, *args, **kwargs)
-        return Operation(_call, (getattr(type(self), name), self, args, kwargs))
+        return Operation(_in_fiber(getattr(type(self), name)), (self, *args), kwargs)
 
     start._vinyl_wrapped = True  # type: ignore[attr-defined]
     return markcoroutinefunction(start)
 
 
-def _call(method: Any, instance: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """In the fiber: `using` is never passed, the method may be a user's narrow override."""
-    state = instance._state
-    before, state.db = state.db, alias_of(instance)
-    try:
-        settle(instance)
-        return method(instance, *args, **kwargs)
-    finally:
-        if before is None and state.adding:
-            state.db = None
+def _in_fiber(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method as an operation calls it, under its own name for messages. `using` is never
+    passed: the method may be a user's narrow override."""
+
+    @functools.wraps(method)
+    def call(self: Model, *args: Any, **kwargs: Any) -> Any:
+        state = self._state
+        before, state.db = state.db, alias_of(self)
+        try:
+            settle(self)
+            return method(self, *args, **kwargs)
+        finally:
+            if before is None and state.adding:
+                state.db = None
+
+    return call
 
 
 def is_unsettled(instance: Model, column: str) -> bool:

@@ -351,13 +351,13 @@ def custom_methods(cls: type, base: type) -> list[str]:
     ]
 
 
-def tried(call: Callable[..., Any], *args: Any) -> Any:
+def tried(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the call gives without I/O, which is refused before it starts; else an operation
     that makes the call in a fiber."""
     try:
-        return call(*args)
+        return call(*args, **kwargs)
     except NotFetched:
-        return Operation(call, args)
+        return Operation(call, args, kwargs)
 
 
 def _custom(method: Callable[..., Any]) -> Any:
@@ -367,7 +367,7 @@ def _custom(method: Callable[..., Any]) -> Any:
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not self._vinyl_strict or self._vinyl_plain():
             return method(self, *args, **kwargs)
-        return tried(functools.partial(method, self, *args, **kwargs))
+        return tried(method, (self, *args), kwargs)
 
     return start
 

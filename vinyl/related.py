@@ -87,9 +87,15 @@ class GenericRelatedMixin(RelatedMixin):
             self.__init__(self.instance)  # type: ignore[misc]
 
 
-def _call(manager: Any, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    manager._vinyl_settle()
-    return method(manager, *_adopted(method, args), **kwargs)
+def _in_fiber(method: Any) -> Any:
+    """The method as an operation calls it, under its own name for messages."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._vinyl_settle()
+        return method(self, *_adopted(method, args), **kwargs)
+
+    return call
 
 
 def _adopted(method: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -102,12 +108,14 @@ def _adopted(method: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _method(method: Any) -> Any:
+    call = _in_fiber(method)
+
     @functools.wraps(method)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         if awaits(self.instance) and written_in_coroutine():
-            return Operation(_call, (self, method, args, kwargs))
+            return Operation(call, (self, *args), kwargs)
         if where() == FIBER and method.__name__ in _OWN:
-            return _call(self, method, args, kwargs)
+            return call(self, *args, **kwargs)
         return method(self, *args, **kwargs)
 
     return start
@@ -116,12 +124,13 @@ def _method(method: Any) -> Any:
 def _custom_method(method: Any) -> Any:
     """A method of the user's own manager or queryset. In a coroutine it is tried where it is
     called, so that it can give a queryset; what needs I/O runs in a fiber, from its start."""
+    call = _in_fiber(method)
 
     @functools.wraps(method)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not (awaits(self.instance) and written_in_coroutine()):
             return method(self, *args, **kwargs)
-        return tried(_call, self, method, args, kwargs)
+        return tried(call, (self, *args), kwargs)
 
     return start
 

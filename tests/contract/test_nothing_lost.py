@@ -155,8 +155,8 @@ async def test_dropping_an_operation_warns(database) -> None:
     async def clear() -> None:
         s.a.topics.clear()
 
-    for drops in (save, delete, clear):
-        with pytest.warns(RuntimeWarning, match="never awaited"):
+    for drops, name in ((save, "save"), (delete, "delete"), (clear, "clear")):
+        with pytest.warns(RuntimeWarning, match=rf"\.{name}'.* never awaited"):
             await drops()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -235,5 +235,18 @@ async def test_a_refused_sync_save_leaves_the_block_usable(database) -> None:
     with pytest.raises(NotFetched):
         helper()
     async with vinyl.atomic():
+        with pytest.raises(NotFetched):
+            helper()
+        with pytest.raises(NotFetched):
+            s.ann.rename("no")
         await Topic.vinyl.create(name="in the block")
+        assert await s.ann.articles.lengthen() == 3
     assert await Topic.vinyl.count() == 3
+    assert (await Article.vinyl.get(pk=s.a.pk)).words == 501
+
+
+async def test_set_rollback(database) -> None:
+    async with vinyl.atomic():
+        await Topic.vinyl.create(name="lost")
+        transaction.set_rollback(True, using=database.alias)
+    assert await Topic.vinyl.count() == 0

@@ -102,6 +102,7 @@ class SessionMixin(SeeingMixin):
 
     #: The transaction as other tasks see it, while one is open.
     _block: Any = None
+    _needs_rollback = False
 
     alias: str
     _thread_ident: int
@@ -183,6 +184,22 @@ class SessionMixin(SeeingMixin):
             self._end_block()
         elif self._block is None and not _core.is_pinned():
             self._block = _core.begin_block()
+
+    # Django marks a block for rollback when what it runs there raises. In a coroutine no
+    # statement can have failed: what was raised is the refusal, and the block is whole.
+
+    @property
+    def needs_rollback(self) -> bool:
+        return self._needs_rollback
+
+    @needs_rollback.setter
+    def needs_rollback(self, value: bool) -> None:
+        if not value or _core.where() not in (_core.LOOP, _core.DRIVEN):
+            self._needs_rollback = value
+
+    def set_rollback(self, rollback: bool) -> None:
+        super().set_rollback(rollback)  # type: ignore[misc]
+        self._needs_rollback = rollback
 
     def close(self) -> None:
         if self._is_kept():
