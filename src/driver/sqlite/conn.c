@@ -21,7 +21,7 @@ hex(char c)
 static int
 uri_has(const char *uri, const char *key, const char *value)
 {
-    char word[64];
+    char word[64] = "";
     size_t n = 0;
     const char *p = strchr(uri, '?');
     size_t key_len = strlen(key);

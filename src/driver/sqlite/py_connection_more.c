@@ -176,8 +176,9 @@ run_script_wait(vnl_link *self, const char *sql)
         }
         sqlite3_finalize(stmt.raw);
         free(stmt.pragma);
-        if (rc != SQLITE_OK) {
+        if (rc != SQLITE_OK || tail == NULL) {
             vnl_sqlite_raise(self->state, conn, rc);
+            return -1;
         }
         if (PyErr_Occurred() || vnl_sqlite_turn_wait(conn) < 0) {
             return -1;

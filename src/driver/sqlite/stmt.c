@@ -71,7 +71,7 @@ convert_named(const char *sql, size_t len, char *out, size_t *out_len)
 char *
 vnl_sqlite_convert(const char *sql, size_t len, vnl_sqlite_style style, size_t *out_len, int *rc)
 {
-    char *out = malloc(len + 1);
+    char *out = calloc(1, len + 1);
 
     if (out == NULL) {
         *rc = SQLITE_NOMEM;
@@ -359,6 +359,7 @@ vnl_sqlite_stmt_done(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt)
     }
     if (stmt->key == NULL) {
         free_stmt(stmt);
+        return;
     }
     for (old = conn->oldest; conn->cached > conn->cache_max && old != NULL; old = next) {
         next = old->newer;
@@ -372,9 +373,14 @@ vnl_sqlite_stmt_done(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt)
 void
 vnl_sqlite_cache_clear(vnl_sqlite_conn *conn)
 {
-    while (conn->newest != NULL) {
-        vnl_sqlite_stmt *stmt = conn->newest;
-        unlink_stmt(conn, stmt);
+    vnl_sqlite_stmt *stmt = conn->newest;
+
+    conn->newest = conn->oldest = NULL;
+    memset(conn->buckets, 0, sizeof(conn->buckets));
+    conn->cached = 0;
+    while (stmt != NULL) {
+        vnl_sqlite_stmt *older = stmt->older;
         free_stmt(stmt);
+        stmt = older;
     }
 }
