@@ -139,10 +139,15 @@ def _async_method(method: Any, name: str) -> Any:
     @functools.wraps(method)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         if awaits(self.instance):
-            return Operation(getattr(self, name), args, kwargs)
+            return Operation(_settled, (self, name, args, kwargs))
         return method(self, *args, **kwargs)
 
     return markcoroutinefunction(start)
+
+
+def _settled(manager: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    manager._vinyl_settle()
+    return getattr(manager, name)(*args, **kwargs)
 
 
 @functools.cache

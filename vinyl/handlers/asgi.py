@@ -20,6 +20,7 @@ from django.urls import set_script_prefix
 
 from vinyl import native
 from vinyl._core import Operation, await_
+from vinyl.backends.base import close_pools
 from vinyl.handlers.modes import ModesMixin
 
 __all__ = ["ASGIHandler", "StaticFilesHandler"]
@@ -42,6 +43,13 @@ class ASGIHandler(ModesMixin, asgi.ASGIHandler):
     def __init__(self) -> None:
         native.install()
         super().__init__()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Django's, and the lifespan protocol: the pools are closed when the server ends."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def handle(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request; returns early when the client goes away."""
@@ -128,6 +136,13 @@ class ASGIHandler(ModesMixin, asgi.ASGIHandler):
             # Django closes what wraps it; the iterator itself may hold a cursor.
             if hasattr(parts, "aclose"):
                 await parts.aclose()
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
+    close_pools()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _in_fibers(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
