@@ -155,7 +155,7 @@ run_script_wait(vnl_link *self, const char *sql)
 
     while (*sql != '\0') {
         vnl_sqlite_stmt stmt = {.kind = VNL_KIND_OTHER};
-        const char *tail = NULL;
+        const char *tail = "";
         int rc = SQLITE_NOMEM;
         if (vnl_sqlite_classify(&stmt, sql) == 0) {
             if (stmt.pragma != NULL) {
