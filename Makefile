@@ -11,7 +11,7 @@ help:
 	@echo "make django-suite [DJANGO=6.1] [DB=postgresql] [MODE=fiber|tasks|blocking] [APPS='queries']"
 	@echo "                                      Django's own tests on vinyl, compared with Django's backend"
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
-	@echo "make asan [ARGS=...]                  the tests under AddressSanitizer and UBSan"
+	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"
 	@echo "make docs                             the documentation, into build/docs"
 
 demo:
@@ -35,7 +35,7 @@ lint:
 
 asan:
 	@tools/run asan meson test -C build/asan --no-rebuild --print-errorlogs
-	@tools/run asan tools/with_asan pytest -s $(ARGS)
+	@tools/run asan tools/with_asan pytest -s $(or $(ARGS),tests/unit)
 
 docs:
 	@tools/run docs mkdocs build -q --strict

@@ -171,7 +171,5 @@ def visit_engine(visitor: Visitor, report: Report, database: str, before: dict[s
         report.expect("tasks waited without blocking the loop", waited >= EXPERIMENT, waited)
     size, most = after["pool"]["pool_size"], after["pool"]["pool_max"]
     report.expect("pool within its limit", 1 <= size <= most, f"{size} of {most}")
-    # Django's own handler and the loop have executors; no thread is there for queries.
-    known = ("MainThread", "ThreadPoolExecutor", "asyncio", "uvloop")
-    others = [name for name in after["threads"] if not name.startswith(known)]
-    report.expect("no other threads", not others, after["threads"])
+    # Neither for queries nor, under vinyl.asgi, for requests.
+    report.expect("one thread", after["threads"] == ["MainThread"], after["threads"])
