@@ -34,8 +34,8 @@ gone(vnl_pg_conn *conn)
 }
 
 /* Sends what is left to send and waits until there is something to read. */
-static vnl_pg_status
-wait_readable(vnl_pg_conn *conn, int64_t deadline)
+vnl_pg_status
+vnl_pg_readable_wait(vnl_pg_conn *conn, int64_t deadline)
 {
     if (conn->watch == NULL) {
         return VNL_PG_LOST;
@@ -54,12 +54,25 @@ wait_readable(vnl_pg_conn *conn, int64_t deadline)
     return VNL_PG_OK;
 }
 
-static vnl_pg_status
-next_result(vnl_pg_conn *conn, int64_t deadline, PGresult **result)
+vnl_pg_status
+vnl_pg_flush_wait(vnl_pg_conn *conn, int64_t deadline)
+{
+    int more = 0;
+    while ((more = PQflush(conn->pg)) > 0) {
+        vnl_pg_status status = vnl_pg_readable_wait(conn, deadline);
+        if (status != VNL_PG_OK) {
+            return status;
+        }
+    }
+    return more < 0 ? gone(conn) : VNL_PG_OK;
+}
+
+vnl_pg_status
+vnl_pg_result_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result)
 {
     *result = NULL;
     while (PQisBusy(conn->pg)) {
-        vnl_pg_status status = wait_readable(conn, deadline);
+        vnl_pg_status status = vnl_pg_readable_wait(conn, deadline);
         /* After a loss libpq still gives the server's last words. */
         if (status == VNL_PG_LOST) {
             break;
@@ -78,7 +91,7 @@ refuse_copy(vnl_pg_conn *conn, ExecStatusType kind, int64_t deadline)
 {
     if (kind == PGRES_COPY_IN) {
         while (PQputCopyEnd(conn->pg, "COPY needs cursor.copy()") == 0) {
-            vnl_pg_status status = wait_readable(conn, deadline);
+            vnl_pg_status status = vnl_pg_readable_wait(conn, deadline);
             if (status != VNL_PG_OK) {
                 return status;
             }
@@ -92,7 +105,7 @@ refuse_copy(vnl_pg_conn *conn, ExecStatusType kind, int64_t deadline)
             PQfreemem(data);
         }
         else if (n == 0) {
-            vnl_pg_status status = wait_readable(conn, deadline);
+            vnl_pg_status status = vnl_pg_readable_wait(conn, deadline);
             if (status != VNL_PG_OK) {
                 return status;
             }
@@ -127,13 +140,13 @@ keep_result(PGresult *result, PGresult **kept)
 }
 
 /* Reads the results of one step up to the NULL that ends them. */
-static vnl_pg_status
-read_step_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept)
+vnl_pg_status
+vnl_pg_answer_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept)
 {
     int copied = 0;
     for (;;) {
         PGresult *result = NULL;
-        vnl_pg_status status = next_result(conn, deadline, &result);
+        vnl_pg_status status = vnl_pg_result_wait(conn, deadline, &result);
         if (status != VNL_PG_OK) {
             return status;
         }
@@ -227,7 +240,7 @@ read_later_wait(vnl_pg_conn *conn, int count, int64_t deadline)
 {
     for (int i = 0; i < 2 * count; i++) {
         PGresult *ignored = NULL;
-        vnl_pg_status status = read_step_wait(conn, deadline, &ignored);
+        vnl_pg_status status = vnl_pg_answer_wait(conn, deadline, &ignored);
         PQclear(ignored);
         if (status != VNL_PG_OK) {
             return status;
@@ -259,7 +272,7 @@ run_pipeline_wait(vnl_pg_conn *conn, const vnl_pg_query *query, const step_kind 
     vnl_pg_status status = read_later_wait(conn, later, deadline);
     for (int i = 0; i < nsteps && status == VNL_PG_OK; i++) {
         PGresult *result = NULL;
-        status = read_step_wait(conn, deadline, &result);
+        status = vnl_pg_answer_wait(conn, deadline, &result);
         int good = status == VNL_PG_OK && result != NULL && !is_error(result) &&
                    PQresultStatus(result) != PGRES_PIPELINE_ABORTED;
         answer->begun |= good && steps[i] == STEP_BEGIN;
@@ -274,7 +287,7 @@ run_pipeline_wait(vnl_pg_conn *conn, const vnl_pg_query *query, const step_kind 
     }
     if (status == VNL_PG_OK) {
         PGresult *none = NULL;
-        status = read_step_wait(conn, deadline, &none); /* the sync */
+        status = vnl_pg_answer_wait(conn, deadline, &none); /* the sync */
         PQclear(none);
     }
     if (status == VNL_PG_OK) {
@@ -293,7 +306,7 @@ run_single_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
         return lost(conn);
     }
     conn->inflight = 1;
-    vnl_pg_status status = read_step_wait(conn, deadline, &answer->result);
+    vnl_pg_status status = vnl_pg_answer_wait(conn, deadline, &answer->result);
     if (status == VNL_PG_OK || status == VNL_PG_COPY) {
         conn->inflight = 0;
     }
@@ -342,7 +355,7 @@ vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline)
     int nulls = 0;
     while (nulls < 2) {
         PGresult *result = NULL;
-        vnl_pg_status status = next_result(conn, deadline, &result);
+        vnl_pg_status status = vnl_pg_result_wait(conn, deadline, &result);
         if (status != VNL_PG_OK) {
             return status;
         }

@@ -47,7 +47,8 @@ module_exec(PyObject *module)
         (state->config_type = add_type(module, &pg_config_spec)) == NULL ||
         (state->link_type = add_type(module, &pg_link_spec)) == NULL ||
         (state->cursor_type = add_type(module, &pg_cursor_spec)) == NULL ||
-        (state->info_type = add_type(module, &pg_info_spec)) == NULL) {
+        (state->info_type = add_type(module, &pg_info_spec)) == NULL ||
+        (state->copy_type = add_type(module, &pg_copy_spec)) == NULL) {
         return -1;
     }
     PyObject *capsule = PyCapsule_New((void *)&pg_driver, VNL_DRIVER_CAPSULE, NULL);
@@ -71,6 +72,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->link_type);
         Py_VISIT(state->cursor_type);
         Py_VISIT(state->info_type);
+        Py_VISIT(state->copy_type);
         Py_VISIT(state->templates);
         Py_VISIT(state->raw);
         Py_VISIT(state->psycopg);
@@ -89,6 +91,7 @@ module_clear(PyObject *module)
         Py_CLEAR(state->link_type);
         Py_CLEAR(state->cursor_type);
         Py_CLEAR(state->info_type);
+        Py_CLEAR(state->copy_type);
         Py_CLEAR(state->templates);
         Py_CLEAR(state->raw);
         Py_CLEAR(state->psycopg);

@@ -3,6 +3,7 @@
  * conn.c   connect, close, look at an idle connection, notices
  * exec.c   send a statement (and what travels with it), read its results
  * stmt.c   which statements a connection has prepared
+ * copy.c   COPY, both ways
  * cancel.c cancel on the server, drain
  * sql.c    Django's placeholders -> what may be bound, what must be a literal
  *
@@ -133,6 +134,24 @@ vnl_pg_status vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int6
                               vnl_pg_answer *answer);
 /* Reads what is left of an interrupted statement and throws it away. */
 vnl_pg_status vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline);
+
+/* Steps that copy.c shares: sends what is unsent and waits for input (or, while
+ * something is unsent, for room); sends all; one result, NULL at the end; the
+ * results up to that NULL, of which the first, or the first error, is kept. */
+vnl_pg_status vnl_pg_readable_wait(vnl_pg_conn *conn, int64_t deadline);
+vnl_pg_status vnl_pg_flush_wait(vnl_pg_conn *conn, int64_t deadline);
+vnl_pg_status vnl_pg_result_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result);
+vnl_pg_status vnl_pg_answer_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept);
+
+/* --- copy.c ------------------------------------------------------------- */
+
+vnl_pg_status vnl_pg_copy_start_wait(vnl_pg_conn *conn, const char *sql, int64_t deadline, PGresult **result);
+vnl_pg_status vnl_pg_copy_put_wait(vnl_pg_conn *conn, const char *data, int len, int64_t deadline);
+/* *len 0 at the end; else *data is to be given to PQfreemem. */
+vnl_pg_status vnl_pg_copy_get_wait(vnl_pg_conn *conn, int64_t deadline, char **data, int *len);
+/* Ends a COPY FROM, with `error` by making it fail. */
+vnl_pg_status vnl_pg_copy_end_wait(vnl_pg_conn *conn, const char *error, int64_t deadline, PGresult **result);
+vnl_pg_status vnl_pg_copy_finish_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result);
 
 /* --- cancel.c ----------------------------------------------------------- */
 

@@ -6,7 +6,7 @@
  * py_request.c a template and values -> what is sent
  * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
  * py_run.c     one statement: prepared or not, tried again or not
- * py_cursor.c  Cursor; py_named.c server-side cursors; py_info.c connection.info
+ * py_cursor.c  Cursor; py_named.c server-side cursors; py_copy.c COPY; py_info.c connection.info
  */
 #ifndef VNL_PG_PY_H
 #define VNL_PG_PY_H
@@ -20,7 +20,7 @@
 #include "row/decode.h"
 
 typedef struct pg_state {
-    PyTypeObject *config_type, *link_type, *cursor_type, *info_type;
+    PyTypeObject *config_type, *link_type, *cursor_type, *info_type, *copy_type;
     PyObject *templates; /* str -> capsule of vnl_sql */
     PyObject *raw;       /* the same without placeholders */
     PyObject *psycopg, *errors, *column;
@@ -133,6 +133,12 @@ vnl_pg_status pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer
 /* The whole of it for a statement without parameters or rows: 0, or -1 with an exception. */
 int pg_link_command_wait(pg_link *link, const char *sql);
 int pg_link_notices(pg_link *link);
+/* A wait was ended from outside: cancels, drains or drops.  Keeps the exception. */
+void pg_link_cancel_statement(pg_link *link);
+/* The connection is gone. */
+void pg_link_lost(pg_link *link, int was_in_txn);
+/* Sends a BEGIN that is due, alone.  0, or -1 with an exception. */
+int pg_link_begin_wait(pg_link *link);
 
 /* --- py_txn.c --- */
 PyObject *pg_link_commit(pg_link *link, PyObject *unused);
@@ -170,6 +176,9 @@ int pg_cursor_take(pg_cursor *cursor, PGresult *result);
 void pg_cursor_reset(pg_cursor *cursor);
 /* py_run.c: runs cursor->sql / params; 0 or -1.  *result: new. */
 int pg_cursor_run_wait(pg_cursor *cursor, pg_binding binding, PGresult **result);
+int pg_cursor_check_open(pg_cursor *cursor);
+/* Keeps the statement for cursor.query and the like. */
+int pg_cursor_set_statement(pg_cursor *cursor, PyObject *query, PyObject *params);
 PyObject *pg_cursor_row(pg_cursor *cursor, int row);
 
 /* --- py_named.c --- */
@@ -179,6 +188,11 @@ int pg_named_fill_wait(pg_cursor *cursor, Py_ssize_t want);
 int pg_named_close_wait(pg_cursor *cursor);
 /* Without waiting, for a cursor that is dropped. */
 void pg_named_drop(pg_cursor *cursor);
+
+/* --- py_copy.c --- */
+extern PyType_Spec pg_copy_spec;
+/* Cursor.copy(query, params=None) */
+PyObject *pg_cursor_copy(pg_cursor *cursor, PyObject *args);
 
 /* --- py_info.c --- */
 extern PyType_Spec pg_info_spec;

@@ -81,8 +81,8 @@ pg_cursor_row(pg_cursor *cur, int row)
     return tuple;
 }
 
-static int
-check_open(pg_cursor *cur)
+int
+pg_cursor_check_open(pg_cursor *cur)
 {
     if (cur->link == NULL) {
         PyErr_SetString(PyExc_TypeError, "a Cursor is made by Connection.cursor()");
@@ -98,7 +98,7 @@ check_open(pg_cursor *cur)
 static int
 check_rows(pg_cursor *cur)
 {
-    if (check_open(cur) < 0) {
+    if (pg_cursor_check_open(cur) < 0) {
         return -1;
     }
     if (cur->name != NULL ? !cur->declared
@@ -182,10 +182,10 @@ cursor_iternext(PyObject *op)
 
 /* --- execute ------------------------------------------------------------ */
 
-static int
-set_statement(pg_cursor *cur, PyObject *query, PyObject *params)
+int
+pg_cursor_set_statement(pg_cursor *cur, PyObject *query, PyObject *params)
 {
-    if (check_open(cur) < 0) {
+    if (pg_cursor_check_open(cur) < 0) {
         return -1;
     }
     PyObject *sql = pg_query_text(cur->link->state, query, (PyObject *)cur->link);
@@ -229,7 +229,7 @@ cursor_execute(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     pg_cursor *cur = (pg_cursor *)op;
-    if (set_statement(cur, query, params) < 0 || execute_wait(cur) < 0) {
+    if (pg_cursor_set_statement(cur, query, params) < 0 || execute_wait(cur) < 0) {
         return NULL;
     }
     return Py_NewRef(op);
@@ -247,7 +247,7 @@ cursor_executemany(PyObject *op, PyObject *args)
     Py_ssize_t total = 0;
     int rc = iterator != NULL ? 0 : -1;
     while (rc == 0 && (params = PyIter_Next(iterator)) != NULL) {
-        rc = set_statement(cur, query, params);
+        rc = pg_cursor_set_statement(cur, query, params);
         Py_DECREF(params);
         if (rc == 0) {
             rc = execute_wait(cur);
@@ -306,7 +306,7 @@ cursor_callproc(PyObject *op, PyObject *args)
     }
     vnl_buf_free(&buf);
     pg_cursor *cur = (pg_cursor *)op;
-    int rc = query != NULL ? set_statement(cur, query, values) : -1;
+    int rc = query != NULL ? pg_cursor_set_statement(cur, query, values) : -1;
     Py_XDECREF(query);
     Py_XDECREF(values);
     if (rc < 0 || execute_wait(cur) < 0) {
@@ -335,7 +335,7 @@ cursor_mogrify(PyObject *op, PyObject *args)
 {
     PyObject *query = NULL, *params = NULL;
     pg_cursor *cur = (pg_cursor *)op;
-    if (!PyArg_ParseTuple(args, "O|O", &query, &params) || check_open(cur) < 0) {
+    if (!PyArg_ParseTuple(args, "O|O", &query, &params) || pg_cursor_check_open(cur) < 0) {
         return NULL;
     }
     PyObject *sql = pg_query_text(cur->link->state, query, (PyObject *)cur->link);
@@ -538,6 +538,8 @@ static PyMethodDef cursor_methods[] = {
      "cursor."},
     {"executemany", cursor_executemany, METH_VARARGS, "executemany(query, params_seq): rowcount is the sum."},
     {"callproc", cursor_callproc, METH_VARARGS, "callproc(name, args=None): SELECT * FROM name(args)."},
+    {"copy", (PyCFunction)pg_cursor_copy, METH_VARARGS,
+     "copy(query, params=None): a context manager for COPY: write(), read(), iteration."},
     {"fetchone", cursor_fetchone, METH_NOARGS, "The next row as a tuple, or None."},
     {"fetchmany", _PyCFunction_CAST(cursor_fetchmany), METH_VARARGS | METH_KEYWORDS,
      "A list of up to size rows."},

@@ -132,10 +132,10 @@ sync_parameters(pg_link *link)
     }
 }
 
-/* A wait was ended from outside: the statement must not run on, and what is
- * left of it must not be read by the next one. */
-static void
-cancel_statement(pg_link *link)
+/* The statement must not run on, and what is left of it must not be read by
+ * the next one. */
+void
+pg_link_cancel_statement(pg_link *link)
 {
     PyObject *type = NULL, *value = NULL, *trace = NULL;
     PyErr_Fetch(&type, &value, &trace);
@@ -151,8 +151,8 @@ cancel_statement(pg_link *link)
     PyErr_Restore(type, value, trace);
 }
 
-static void
-after_loss(pg_link *link, int was_in_txn)
+void
+pg_link_lost(pg_link *link, int was_in_txn)
 {
     link->broken = was_in_txn;
     pg_link_detach(link, 0);
@@ -176,7 +176,7 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
     vnl_pg_status status = vnl_pg_run_wait(conn, query, VNL_FOREVER, answer);
     query->begin = NULL;
     if (status == VNL_PG_INTERRUPTED) {
-        cancel_statement(link);
+        pg_link_cancel_statement(link);
         return status;
     }
     if (status == VNL_PG_LOST && answer->result == NULL) {
@@ -184,7 +184,7 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
         answer->result = PQmakeEmptyPGresult(conn->pg, PGRES_FATAL_ERROR);
     }
     if (status == VNL_PG_LOST || (status != VNL_PG_OK && conn->inflight)) {
-        after_loss(link, was_in_txn);
+        pg_link_lost(link, was_in_txn);
         return status;
     }
     sync_parameters(link);

@@ -44,6 +44,22 @@ pg_link_begin_sql(pg_link *link, char *buf, size_t size)
     return flag_sql(link->deferrable, "DEFERRABLE", "NOT DEFERRABLE", buf, size);
 }
 
+int
+pg_link_begin_wait(pg_link *link)
+{
+    if (link->autocommit || PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE) {
+        return 0;
+    }
+    vnl_pg_query query = {.sql = NULL};
+    vnl_pg_answer answer;
+    vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
+    if (status != VNL_PG_OK) {
+        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+    }
+    PQclear(answer.result);
+    return status == VNL_PG_OK ? 0 : -1;
+}
+
 /* COMMIT and ROLLBACK are seen to their end: a task that is cancelled while it
  * commits must not leave the outcome open while the server can still say it. */
 static vnl_pg_status
