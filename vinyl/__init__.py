@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "NotFetched": "vinyl.exceptions",
+    "Notification": "vinyl.notify",
     "PoolTimeout": "vinyl.exceptions",
     "VinylManager": "vinyl.manager",
     "VinylQuerySet": "vinyl.queryset",
@@ -22,6 +23,7 @@ _EXPORTS = {
     "gather": "vinyl.bridge",
     "in_thread": "vinyl.threads",
     "independent": "vinyl.scopes",
+    "listen": "vinyl.notify",
     "on_commit": "vinyl.transaction",
     "pool_stats": "vinyl.bridge",
     "run": "vinyl.bridge",
@@ -30,6 +32,7 @@ _EXPORTS = {
 
 __all__ = [
     "NotFetched",
+    "Notification",
     "PoolTimeout",
     "VinylManager",
     "VinylQuerySet",
@@ -41,6 +44,7 @@ __all__ = [
     "gather",
     "in_thread",
     "independent",
+    "listen",
     "on_commit",
     "pool_stats",
     "run",
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from vinyl.cursors import cursor
     from vinyl.exceptions import NotFetched, PoolTimeout
     from vinyl.manager import VinylManager
+    from vinyl.notify import Notification, listen
     from vinyl.queryset import VinylQuerySet
     from vinyl.scopes import independent
     from vinyl.threads import in_thread

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections
 
 from vinyl._core import DRIVEN, LOOP, Operation, where
 from vinyl.aliases import require
@@ -42,6 +42,13 @@ class AsyncCursor:
     def close(self) -> Operation[Any]:
         return Operation(self._cursor.close)
 
+    def copy(self, sql: Any, params: Any = None) -> AsyncCopy:
+        """PostgreSQL's COPY: ``async with cur.copy("COPY t FROM STDIN") as copy: …``.
+
+        Raises NotSupportedError on other engines.
+        """
+        return AsyncCopy(self._cursor, sql, params)
+
     def _run(self, method: Callable[..., Any], *args: Any) -> AsyncCursor:
         method(*args)
         return self
@@ -65,6 +72,49 @@ class AsyncCursor:
 
     def __repr__(self) -> str:
         return f"<AsyncCursor on {self._cursor.db.alias!r}>"
+
+
+class AsyncCopy:
+    """A running COPY. Nothing else runs on its connection until the block ends.
+
+    Leaving the block with an exception makes a COPY … FROM STDIN fail on the server, so that
+    nothing of it is stored, and cancels a COPY … TO STDOUT.
+    """
+
+    def __init__(self, cursor: Any, sql: Any, params: Any) -> None:
+        self._cursor = cursor
+        self._statement = (sql, params)
+        self._copy: Any = None
+
+    async def __aenter__(self) -> AsyncCopy:
+        await Operation(self._start)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await Operation(self._run, (self._copy.__exit__, *exc))
+
+    def write(self, data: str | bytes) -> Operation[None]:
+        """Sends a part of the data, cut anywhere, in the format of the statement."""
+        return Operation(self._run, (self._copy.write, data))
+
+    def read(self) -> Operation[bytes]:
+        """The next part of the data; empty at the end."""
+        return Operation(self._run, (self._copy.read,))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.read():
+            yield data
+
+    def _start(self) -> None:
+        database = self._cursor.db
+        if database.vendor != "postgresql":
+            raise NotSupportedError(f"{database.display_name} has no COPY: only PostgreSQL has.")
+        self._copy = self._run(self._cursor.copy, *self._statement)
+        self._run(self._copy.__enter__)
+
+    def _run(self, method: Callable[..., Any], *args: Any) -> Any:
+        with self._cursor.db.wrap_database_errors:
+            return method(*args)
 
 
 class CursorContext:

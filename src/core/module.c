@@ -83,6 +83,15 @@ core_current_scope(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+core_release_turn(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (vnl_here.fiber != NULL) {
+        vnl_scope_leave(vnl_here.fiber);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 core_is_pinned(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong(vnl_core->pin != NULL);
@@ -220,6 +229,9 @@ static PyMethodDef core_methods[] = {
      "hide_blocks()\n--\n\nThe running context forgets the open blocks it is in; what show_blocks() gives "
      "back."},
     {"show_blocks", vnl_block_show, METH_O, "show_blocks(block, /)\n--\n\nUndoes hide_blocks()."},
+    {"release_turn", core_release_turn, METH_NOARGS,
+     "release_turn()\n--\n\nThe running operation uses no session from here on: others of its task need not "
+     "wait."},
     {"is_pinned", core_is_pinned, METH_NOARGS,
      "is_pinned()\n--\n\nWhether a test makes all tasks share its sessions."},
     {"current_pin", vnl_pin_current, METH_NOARGS, "current_pin()\n--\n\nThe Pin in force, or None."},

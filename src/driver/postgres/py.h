@@ -109,6 +109,7 @@ typedef struct pg_link {
     int pins;          /* server-side cursors held open outside a transaction */
     int strict_commit; /* a COMMIT that rolled back raises */
     int sticky;        /* the server's session holds state of ours: not for others */
+    int listening;     /* notifications are kept for notifies() */
     uint64_t txn;      /* counts transactions */
     PyObject *isolation_level, *read_only, *deferrable; /* or None */
     PyObject *notice_handlers;
@@ -146,6 +147,13 @@ PyObject *pg_link_rollback(pg_link *link, PyObject *unused);
 int pg_link_set_autocommit(pg_link *link, int value);
 /* BEGIN with the link's characteristics, into `buf` (at least 128 bytes). */
 int pg_link_begin_sql(pg_link *link, char *buf, size_t size);
+
+/* --- py_notify.c --- */
+
+/* LISTEN on a sequence of channel names.  None, or NULL. */
+PyObject *pg_link_listen(pg_link *link, PyObject *channels);
+/* Waits for notifications: a list of (channel, payload, pid), empty after `timeout` (seconds or None). */
+PyObject *pg_link_notifies(pg_link *link, PyObject *timeout);
 
 /* --- py_cursor.c --- */
 typedef struct pg_cursor {

@@ -41,7 +41,7 @@ pg_link_detach(pg_link *link, int reusable)
     link->conn = NULL;
     link->pins = 0;
     reusable = reusable && !link->sticky;
-    link->sticky = 0;
+    link->sticky = link->listening = 0;
     if (slot != NULL) {
         vnl_pg_core->pool_give(slot, reusable);
     }
@@ -189,7 +189,7 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
     }
     sync_parameters(link);
     PGnotify *notify = NULL;
-    while ((notify = PQnotifies(conn->pg)) != NULL) {
+    while (!link->listening && (notify = PQnotifies(conn->pg)) != NULL) {
         PQfreemem(notify);
     }
     return status;
@@ -541,6 +541,11 @@ static PyMethodDef link_methods[] = {
     {"close", link_close, METH_NOARGS,
      "Lets go of the physical connection. Does no I/O but for an open transaction."},
     {"cancel", link_cancel, METH_NOARGS, "Asks the server to cancel the statement that runs now."},
+    {"listen", (PyCFunction)(void *)pg_link_listen, METH_O,
+     "listen(channels): LISTEN; the physical connection stays with this link until it is closed."},
+    {"notifies", (PyCFunction)(void *)pg_link_notifies, METH_O,
+     "notifies(timeout): waits, timeout seconds or for ever (None), for notifications:\n"
+     "a list of (channel, payload, pid)."},
     {"attach", link_attach, METH_NOARGS, "Connects now if need be, so that a failure shows here."},
     {"discard", link_discard, METH_NOARGS,
      "The physical connection is not to be used by others after this link."},
