@@ -26,7 +26,7 @@ class Operation(Coroutine[Any, Any, R], Generic[R]):
 class Scope:
     parent: Scope | None
     sessions: dict[str, Any]
-    in_block: bool
+    def in_block(self) -> bool: ...
 
 class SessionMap:
     base: Any

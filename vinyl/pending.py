@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from vinyl._core import Operation
 from vinyl.exceptions import NotFetched
+from vinyl.ownership import owned, owner
 
 
 class Ready:
@@ -29,22 +30,27 @@ class Pending:
     that was never used has lost nothing.
     """
 
-    __slots__ = ("_vinyl_args", "_vinyl_fetch", "_vinyl_label")
+    __slots__ = ("_vinyl_args", "_vinyl_fetch", "_vinyl_label", "_vinyl_owner")
 
     def __init__(self, label: str, fetch: Callable[..., Any], *args: Any) -> None:
         put = object.__setattr__
         put(self, "_vinyl_label", label)
         put(self, "_vinyl_fetch", fetch)
         put(self, "_vinyl_args", args)
+        put(self, "_vinyl_owner", owner())
 
     def __vinyl_operation__(self) -> Operation[Any]:
-        return Operation(self._vinyl_fetch, self._vinyl_args)
+        return owned(self._vinyl_owner, self._vinyl_fetch, self._vinyl_args)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self.__vinyl_operation__().__await__()
 
     def __repr__(self) -> str:
         return f"<{self._vinyl_label}: not fetched, await it>"
+
+    def __hash__(self) -> int:
+        # asyncio.gather() looks for awaitables that it is given twice.
+        return id(self)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise not_fetched(self._vinyl_label)
@@ -71,7 +77,7 @@ _BINARY = (
 _OTHERS = (
     "abs", "aenter", "aexit", "aiter", "anext", "bool", "bytes", "call", "ceil", "complex",
     "contains", "copy", "deepcopy", "delattr", "delitem", "enter", "eq", "exit", "float", "floor",
-    "format", "fspath", "ge", "getitem", "getstate", "gt", "hash", "index", "int", "invert", "iter",
+    "format", "fspath", "ge", "getitem", "getstate", "gt", "index", "int", "invert", "iter",
     "le", "len", "length_hint", "lt", "ne", "neg", "next", "pos", "reduce", "reduce_ex", "reversed",
     "round", "setattr", "setitem", "str", "trunc",
 )

@@ -20,6 +20,7 @@ from django.db.models.query import QuerySet, RawQuerySet
 from vinyl._core import FIBER, PLAIN, Operation, awaited_expression, where, written_in_coroutine
 from vinyl.aliases import require, vinyl_alias
 from vinyl.exceptions import NotFetched
+from vinyl.ownership import Owner, owned, owner
 from vinyl.pending import Ready
 
 M = TypeVar("M", bound=Model)
@@ -54,10 +55,24 @@ class _Fetching:
     # Made by a related manager of an instance: there an awaitable is made only by
     # a call written in a coroutine, and plain sync code is plain Django.
     _vinyl_strict = False
+    _vinyl_owner: Owner = None
     _result_cache: list[Any] | None
     _prefetch_related_lookups: tuple[Any, ...]
     _prefetch_done: bool
     model: type[Model]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._vinyl_belongs()
+
+    def _vinyl_belongs(self) -> None:
+        if (by := owner()) is not None:
+            self._vinyl_owner = by
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())  # type: ignore[arg-type]
+        state.pop("_vinyl_owner", None)
+        return state
 
     def __await__(self) -> Generator[Any, Any, list[Any]]:
         return self.__vinyl_operation__().__await__()
@@ -65,7 +80,7 @@ class _Fetching:
     def __vinyl_operation__(self) -> Any:
         if self._vinyl_fetched():
             return Ready(list(self._result_cache or ()))
-        return Operation(_fetch, (self,))
+        return owned(self._vinyl_owner, _fetch, (self,))
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._vinyl_rows()
@@ -158,6 +173,7 @@ class VinylQuerySetMixin(_Fetching):
         alias = self.db if using is None else vinyl_alias(using) or using
         raw = super().raw(raw_query, params, translations, alias)  # type: ignore[misc]
         raw.__class__ = VinylRawQuerySet
+        raw._vinyl_belongs()
         raw._vinyl_strict = self._vinyl_strict
         return raw
 
@@ -316,6 +332,7 @@ class VinylRawQuerySet(_Fetching, RawQuerySet):
     def using(self, alias: str | None) -> Any:
         raw = super().using(alias if alias is None else vinyl_alias(alias) or alias)
         raw.__class__ = VinylRawQuerySet
+        raw._vinyl_belongs()
         raw._vinyl_strict = self._vinyl_strict
         return raw
 
@@ -376,6 +393,7 @@ def awaitable_queryset(queryset: Any, *, strict: bool) -> Any:
     """Makes a queryset that nobody else holds awaitable, in place."""
     if not isinstance(queryset, VinylQuerySetMixin):
         queryset.__class__ = awaitable_class(type(queryset))
+        queryset._vinyl_belongs()
     if strict:
         queryset._vinyl_strict = True
     return queryset

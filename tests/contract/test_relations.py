@@ -166,10 +166,6 @@ def add(x):
     return x + 1
 
 
-def hashed(x):
-    return {x}
-
-
 def has(x):
     return hasattr(x, "name")
 
@@ -190,7 +186,6 @@ def has(x):
         pickled,
         less,
         add,
-        hashed,
         has,
     ],
 )

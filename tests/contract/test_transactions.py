@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
+import pickle
 
 import pytest
 from django.db import IntegrityError, connections, transaction
@@ -131,6 +133,35 @@ async def test_asyncio_gather_is_in_the_transaction(database) -> None:
             assert await asyncio.wait_for(Topic.vinyl.count(), 30) == 6
             raise LookupError
     assert await Topic.vinyl.count() == 0
+
+
+@pytest.mark.modes("asyncio", "uvloop")
+async def test_asyncio_gather_of_what_stands_for_operations(database) -> None:
+    """Querysets and unfetched relations are awaited by tasks of gather's own."""
+    s = await seed()
+    with pytest.raises(LookupError):
+        async with vinyl.atomic():
+            await Topic.vinyl.create(name="inside")
+            article = await Article.vinyl.get(pk=s.a.pk)
+            topics, of_a, author, raw = await asyncio.gather(
+                Topic.vinyl.order_by("name"),
+                article.topics.all(),
+                article.author,
+                Topic.vinyl.raw("SELECT * FROM press_topic WHERE name = 'inside'"),
+            )
+            assert [each.name for each in topics] == ["art", "inside", "law"]
+            assert (len(of_a), author.name, len(raw)) == (2, "Ann", 1)
+            kept = Topic.vinyl.order_by("name")
+            pickle.loads(pickle.dumps(topics))
+            await kept
+            assert len(pickle.loads(pickle.dumps(kept))) == 3
+            unfetched = Topic.vinyl.order_by("name")
+            raise LookupError
+    # the block is over: the queryset is anybody's again
+    [names] = await asyncio.gather(unfetched)
+    assert len(names) == 2
+    [names] = await asyncio.gather(copy.deepcopy(kept))
+    assert [each.name for each in names] == ["art", "law"]
 
 
 async def test_on_commit(database) -> None:
