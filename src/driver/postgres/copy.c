@@ -78,9 +78,8 @@ vnl_pg_copy_get_wait(vnl_pg_conn *conn, int64_t deadline, char **data, int *len)
 vnl_pg_status
 vnl_pg_copy_end_wait(vnl_pg_conn *conn, const char *error, int64_t deadline, PGresult **result)
 {
-    int sent = 0;
     *result = NULL;
-    while ((sent = PQputCopyEnd(conn->pg, error)) == 0) {
+    while (PQputCopyEnd(conn->pg, error) == 0) {
         vnl_pg_status status = vnl_pg_flush_wait(conn, deadline);
         if (status != VNL_PG_OK) {
             return status;

@@ -33,18 +33,14 @@ gone(vnl_pg_conn *conn)
     return VNL_PG_LOST;
 }
 
-/* Sends what is left to send and waits until there is something to read. */
-vnl_pg_status
-vnl_pg_readable_wait(vnl_pg_conn *conn, int64_t deadline)
+/* Waits for one of the events and takes in what came. */
+static vnl_pg_status
+io_wait(vnl_pg_conn *conn, int events, int64_t deadline)
 {
     if (conn->watch == NULL) {
         return VNL_PG_LOST;
     }
-    int more = PQflush(conn->pg);
-    if (more < 0) {
-        return gone(conn);
-    }
-    int ready = vnl_pg_core->watch_wait(conn->watch, more > 0 ? VNL_READ | VNL_WRITE : VNL_READ, deadline);
+    int ready = vnl_pg_core->watch_wait(conn->watch, events, deadline);
     if (ready <= 0) {
         return ready < 0 ? VNL_PG_INTERRUPTED : VNL_PG_TIMEOUT;
     }
@@ -55,11 +51,22 @@ vnl_pg_readable_wait(vnl_pg_conn *conn, int64_t deadline)
 }
 
 vnl_pg_status
+vnl_pg_readable_wait(vnl_pg_conn *conn, int64_t deadline)
+{
+    int more = PQflush(conn->pg);
+    if (more < 0) {
+        return gone(conn);
+    }
+    return io_wait(conn, more > 0 ? VNL_READ | VNL_WRITE : VNL_READ, deadline);
+}
+
+vnl_pg_status
 vnl_pg_flush_wait(vnl_pg_conn *conn, int64_t deadline)
 {
     int more = 0;
     while ((more = PQflush(conn->pg)) > 0) {
-        vnl_pg_status status = vnl_pg_readable_wait(conn, deadline);
+        /* Reading too: the server may be blocked until we take what it says. */
+        vnl_pg_status status = io_wait(conn, VNL_READ | VNL_WRITE, deadline);
         if (status != VNL_PG_OK) {
             return status;
         }
@@ -91,7 +98,7 @@ refuse_copy(vnl_pg_conn *conn, ExecStatusType kind, int64_t deadline)
 {
     if (kind == PGRES_COPY_IN) {
         while (PQputCopyEnd(conn->pg, "COPY needs cursor.copy()") == 0) {
-            vnl_pg_status status = vnl_pg_readable_wait(conn, deadline);
+            vnl_pg_status status = vnl_pg_flush_wait(conn, deadline);
             if (status != VNL_PG_OK) {
                 return status;
             }
