@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +370,101 @@ def test_interrupt_from_another_thread(database: Database) -> None:
     assert caught[0].sqlite_errorname == "SQLITE_INTERRUPT"
     assert link.execute("SELECT 1").fetchone() == (1,)
     link.close()
+
+
+# --- signals in blocking mode
+
+
+@pytest.fixture
+def raising_signal() -> Iterator[threading.Event]:
+    """Once the event is set, a signal whose handler raises LookupError reaches the main thread."""
+
+    def handler(number: int, frame: Any) -> None:
+        raise LookupError("a signal")
+
+    go = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def send() -> None:
+        if go.wait(30):
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield go
+    go.set()
+    thread.join()
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_ends_a_scan(database: Database, raising_signal: threading.Event) -> None:
+    database.config.setup = lambda link: link.create_function("mark", 0, raising_signal.set)
+    link = database.own()
+    with pytest.raises(LookupError, match="a signal"):
+        link.execute(
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+            " SELECT count(CASE WHEN x = 1000 THEN mark() END) FROM c"
+        )
+    assert link.execute("SELECT 1").fetchone() == (1,)
+    link.close()
+
+
+def test_a_signal_ends_a_wait_for_a_lock(
+    database: Database, raising_signal: threading.Event
+) -> None:
+    holder, link = database.own(), database.own()
+    holder.execute("BEGIN IMMEDIATE")
+    holder.execute("SELECT 1")
+    raising_signal.set()
+
+    def insist() -> None:
+        while True:
+            with suppress(sqlite3.OperationalError):
+                link.execute("INSERT INTO t DEFAULT VALUES")
+
+    with pytest.raises(LookupError, match="a signal"):
+        insist()
+    holder.rollback()
+    holder.close()
+    link.execute("INSERT INTO t DEFAULT VALUES")
+    link.close()
+    assert database.ask("SELECT count(*) FROM t") == (1,)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("how", ["close", "drop", "use"])
+def test_a_forked_child_leaves_the_parents_database_alone(database: Database, how: str) -> None:
+    link = database.link()
+    link.execute("BEGIN")
+    link.execute("INSERT INTO t (b) VALUES (1)")
+    cursor = link.execute("SELECT 1 UNION SELECT 2")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = _in_the_child(link, cursor, how)
+            del link, cursor
+            gc.collect()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert cursor.fetchall() == [(1,), (2,)]
+    link.execute("INSERT INTO t (b) VALUES (2)")
+    link.commit()
+    link.close()
+    assert database.ask("SELECT count(*) FROM t") == (2,)
+    assert database.ask("PRAGMA integrity_check") == ("ok",)
+
+
+def _in_the_child(link: Any, cursor: Any, how: str) -> int:
+    if how == "close":
+        link.close()
+    elif how == "use":
+        with pytest.raises(sqlite3.OperationalError, match="nothing of it is left"):
+            link.execute("SELECT 1")
+        link.rollback()
+        assert link.execute("SELECT count(*) FROM t").fetchone() == (0,)
+        assert cursor.fetchall() == []
+    return 0

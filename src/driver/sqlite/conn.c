@@ -1,4 +1,5 @@
 /* Physical connections: open, close, the brackets around long calls. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -53,6 +54,27 @@ uri_has(const char *uri, const char *key, const char *value)
     }
 }
 
+static unsigned generation;
+static pthread_once_t fork_watch = PTHREAD_ONCE_INIT;
+
+static void
+after_fork(void)
+{
+    generation++;
+}
+
+static void
+watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, after_fork);
+}
+
+int
+vnl_sqlite_inherited(const vnl_sqlite_conn *conn)
+{
+    return conn->generation != generation && !conn->memory;
+}
+
 vnl_sqlite_conn *
 vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_max, int *rc)
 {
@@ -69,6 +91,8 @@ vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_
     conn->memory =
         (char)(name[0] == '\0' || strcmp(name, ":memory:") == 0 ||
                (is_uri && (uri_has(name, "mode", "memory") || strncmp(name, "file::memory:", 13) == 0)));
+    pthread_once(&fork_watch, watch_forks);
+    conn->generation = generation;
     conn->busy_timeout = busy_timeout;
     conn->cache_max = cache_max;
     /* A URI may name a VFS of its own; SQLite lets it win. */
@@ -114,13 +138,10 @@ vnl_sqlite_close(vnl_sqlite_conn *conn)
 void
 vnl_sqlite_abandon(vnl_sqlite_conn *conn)
 {
-    /* POSIX locks are not inherited, but closing the child's copy of a
-     * descriptor is harmless only as long as this process holds no lock of its
-     * own on that file; and a hot journal must not be rolled back from here.
-     * So the handle is left as it is: a leak of one descriptor per fork. */
-    if (conn != NULL && conn->memory) {
-        vnl_sqlite_close(conn);
-    }
+    /* Closing might roll back the parent's hot journal, or checkpoint and
+     * delete its WAL.  So the handle is left as it is: a leak of one
+     * connection per fork. */
+    (void)conn;
 }
 
 void

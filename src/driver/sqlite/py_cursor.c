@@ -39,7 +39,7 @@ vnl_cursor_reset(vnl_cursor *self)
 
     self->stmt = NULL;
     unlink_cursor(self);
-    if (stmt != NULL && self->link->conn != NULL) {
+    if (stmt != NULL && self->link->conn != NULL && !vnl_sqlite_inherited(self->link->conn)) {
         vnl_sqlite_vfs_direct(1);
         vnl_sqlite_stmt_done(self->link->conn, stmt);
         vnl_sqlite_vfs_direct(-1);

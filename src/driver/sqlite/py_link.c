@@ -25,9 +25,16 @@ driver_check(void *arg)
 }
 
 static void
-driver_abandon(void *conn)
+driver_abandon(void *arg)
 {
-    vnl_sqlite_abandon(conn);
+    vnl_sqlite_conn *conn = arg;
+
+    if (conn != NULL && conn->memory) {
+        driver_close(conn); /* the child's copy is its own */
+    }
+    else {
+        vnl_sqlite_abandon(conn);
+    }
 }
 
 /* Reads attribute `name` of the config as an int or a bool. */
@@ -221,6 +228,30 @@ take_wait(vnl_link *link)
     return 0;
 }
 
+/* In a forked child: the parent's connection is left alone, and what was begun
+ * on it is the parent's too. */
+static void
+forget_inherited(vnl_link *link)
+{
+    if (link->conn == NULL || !vnl_sqlite_inherited(link->conn)) {
+        return;
+    }
+    link->lost = vnl_link_in_transaction(link);
+    link->begin = NULL;
+    link->doomed = NULL;
+    while (link->open != NULL) {
+        vnl_cursor_reset(link->open);
+    }
+    if (link->slot == NULL && !link->borrowed) {
+        link->borrowed = 1; /* not closed */
+        give_back(link, 0);
+        link->borrowed = 0;
+    }
+    else {
+        give_back(link, 0);
+    }
+}
+
 static void
 release_doomed(vnl_link *link)
 {
@@ -269,6 +300,7 @@ vnl_link_enter_wait(vnl_link *link, int take)
         vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "Cannot operate on a closed database.");
         return -1;
     }
+    forget_inherited(link);
     if (take && link->conn == NULL && take_wait(link) < 0) {
         vnl_link_leave(link);
         return -1;
@@ -419,6 +451,7 @@ void
 vnl_link_drop(vnl_link *link)
 {
     link->closed = 1;
+    forget_inherited(link);
     if (link->conn != NULL) {
         release_doomed(link);
         give_back(link, 0);

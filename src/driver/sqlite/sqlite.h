@@ -81,6 +81,7 @@ struct vnl_sqlite_conn {
     int64_t busy_timeout; /* nanoseconds */
     char no_switch;       /* shared cache: never switch inside SQLite */
     char memory;          /* lives in memory only */
+    unsigned generation;  /* of forks, when it was opened */
     /* The call that is running now. */
     void *unlocked;     /* the GIL's token while it is released, else NULL */
     char suspendable;   /* fiber on a loop: waits suspend */
@@ -104,6 +105,10 @@ struct vnl_sqlite_conn {
 vnl_sqlite_conn *vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_max,
                                       int *rc);
 void vnl_sqlite_close(vnl_sqlite_conn *conn);
+/* Whether it was opened by the process that this one was forked from: then
+ * nothing may be done with it, for its locks and its journal are the parent's.
+ * One that lives in memory is the child's own copy. */
+int vnl_sqlite_inherited(const vnl_sqlite_conn *conn);
 /* A forked child's copy: forgets a file's handle without touching its locks. */
 void vnl_sqlite_abandon(vnl_sqlite_conn *conn);
 /* Brackets around every call that may run long: decides how to wait and
