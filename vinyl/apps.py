@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from django.apps import AppConfig, apps
+from django.core.management import get_commands
 from django.db.models import Model
 from django.db.models.fields.related import lazy_related_operation
 from django.db.models.signals import class_prepared
@@ -31,11 +32,21 @@ class VinylConfig(AppConfig):
         connections.install()
         routing.install()
         native.install()
+        _offer_commands()
         if "django.test.runner" in sys.modules:
             # A process of a parallel run, started by the runner: it makes no databases.
             from vinyl.testmode import enable
 
             enable()
+
+
+def _offer_commands() -> None:
+    """Django asks the app that is listed first; vinyl is usually listed after staticfiles, whose
+    runserver ours extends. A command of anybody else's is left alone."""
+    commands = get_commands()
+    if commands.get("runserver") in ("django.core", "django.contrib.staticfiles"):
+        commands["runserver"] = "vinyl"
+    commands.setdefault("vinyl", "vinyl")  # an editable install has no directory to look into
 
 
 def _adapt(sender: type[Model], **kwargs: Any) -> None:
