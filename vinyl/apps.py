@@ -32,7 +32,7 @@ class VinylConfig(AppConfig):
         connections.install()
         routing.install()
         native.install()
-        _offer_commands()
+        offer_commands()
         if "django.test.runner" in sys.modules:
             # A process of a parallel run, started by the runner: it makes no databases.
             from vinyl.testmode import enable
@@ -40,7 +40,7 @@ class VinylConfig(AppConfig):
             enable()
 
 
-def _offer_commands() -> None:
+def offer_commands() -> None:
     """Django asks the app that is listed first; vinyl is usually listed after staticfiles, whose
     runserver ours extends. A command of anybody else's is left alone."""
     commands = get_commands()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import compress, pairwise
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.db.models.manager import ManagerDescriptor
 
 from vinyl import aliases, conf, manager
+from vinyl.bridge import pool_stats
 
 
 @register("vinyl")
@@ -82,3 +85,101 @@ def check_managers(**kwargs: Any) -> list[CheckMessage]:
         for model, name in manager.named
         if isinstance(model.__dict__.get(name), ManagerDescriptor)
     ]
+
+
+@register("vinyl")
+def check_twins(**kwargs: Any) -> list[CheckMessage]:
+    """What a vinyl alias mirrors in tests is the alias of the same database."""
+    databases = connections.settings
+    errors: list[CheckMessage] = []
+    for alias, database in databases.items():
+        of = (database.get("TEST") or {}).get("MIRROR")
+        if not of or not aliases.is_vinyl(alias):
+            continue
+        if of not in databases:
+            errors.append(
+                Error(
+                    f"DATABASES[{alias!r}] is a twin of {of!r}, which does not exist.",
+                    hint=f"Name the other alias: vinyl.twin(DATABASES[…], of=…), not {of!r}.",
+                    id="vinyl.E006",
+                )
+            )
+        elif of != alias and aliases.vinyl_alias(of) is None:
+            errors.append(
+                Error(
+                    f"DATABASES[{alias!r}] is a twin of {of!r}, but names another database.",
+                    hint=f"Make it with vinyl.twin(DATABASES[{of!r}], of={of!r}).",
+                    id="vinyl.E007",
+                )
+            )
+    return errors
+
+
+@register("vinyl")
+def check_unserved(**kwargs: Any) -> list[CheckMessage]:
+    """Every database can be awaited, if one can: fibers may meet the others too."""
+    databases = connections.settings
+    served = {alias: aliases.vinyl_alias(alias) for alias in databases}
+    if not any(served.values()):
+        return []  # vinyl.W001
+    return [
+        CheckWarning(
+            f"DATABASES[{alias!r}] has neither a vinyl engine nor a twin: in fibers (vinyl.run(), "
+            "synchronous views under vinyl's ASGI handler, NATIVE_ASYNC_API) it blocks the event "
+            "loop, on one connection that all tasks share.",
+            hint=f"Give it a twin, or use {alias!r} in views with @vinyl.in_thread only.",
+            id="vinyl.W003",
+        )
+        for alias, by in served.items()
+        if by is None and not databases[alias]["ENGINE"].endswith(".dummy")
+    ]
+
+
+@register("vinyl")
+def check_middleware(**kwargs: Any) -> list[CheckMessage]:
+    """Synchronous middleware side by side shares a fiber."""
+    from vinyl.handlers.modes import wants_async
+
+    try:
+        asynchronous = [wants_async(path) for path in settings.MIDDLEWARE]
+    except Exception:  # Django says so when the middleware is loaded
+        return []
+    starts = [now and not before for before, now in pairwise([False, *asynchronous])]
+    if starts.count(True) < 2:
+        return []
+    names = list(compress(settings.MIDDLEWARE, asynchronous))
+    return [
+        Info(
+            "MIDDLEWARE changes between synchronous and asynchronous more than once; each change "
+            "costs a request another fiber.",
+            hint=f"If their order does not matter, list these together: {', '.join(names)}.",
+            id="vinyl.I001",
+        )
+    ]
+
+
+@register(Tags.database)
+def check_pools(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """A pool never asks for more connections than its server gives. Connects."""
+    warnings: list[CheckMessage] = []
+    for alias in databases or ():
+        if not aliases.is_vinyl(alias) or connections[alias].vendor != "postgresql":
+            continue
+        with connections[alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT sum(setting::int * CASE name WHEN 'max_connections' THEN 1 ELSE -1 END)"
+                " FROM pg_settings WHERE name IN ('max_connections', 'reserved_connections',"
+                " 'superuser_reserved_connections')"
+            )
+            (given,) = cursor.fetchone()
+        size = pool_stats(alias)["pool_max"]
+        if size > given:
+            warnings.append(
+                CheckWarning(
+                    f"DATABASES[{alias!r}] has a pool of up to {size} connections; its server "
+                    f"gives at most {given}, to all processes together.",
+                    hint="Lower OPTIONS['pool']['max_size'], or raise max_connections.",
+                    id="vinyl.W004",
+                )
+            )
+    return warnings

@@ -16,7 +16,7 @@ from vinyl._core import Operation
 from vinyl.driving import wait
 from vinyl.threads import call_in_thread, is_in_thread
 
-__all__ = ["ModesMixin"]
+__all__ = ["ModesMixin", "wants_async"]
 
 
 class ModesMixin(BaseHandler):
@@ -42,7 +42,7 @@ class ModesMixin(BaseHandler):
     ) -> Callable[..., Any]:
         """Django's extension point: `method` for a caller that awaits it (`is_async`) or not."""
         if not is_async and self.prefer_async and name:
-            is_async = _wants_async(name.removeprefix("middleware "))
+            is_async = wants_async(name.removeprefix("middleware "))
         if iscoroutinefunction(method):
             return method if is_async else _waited_for(method)
         return _awaitable(method) if is_async else method
@@ -100,7 +100,7 @@ def _awaitable(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @functools.cache
-def _wants_async(path: str) -> bool:
+def wants_async(path: str) -> bool:
     """Whether the middleware is asynchronous where it can choose.
 
     Django's MiddlewareMixin can, but does the same in both modes, and synchronous middleware

@@ -12,15 +12,26 @@ from django.utils.module_loading import import_string
 
 from vinyl.handlers import development
 
+
+class BlockingCommand(runserver.Command):
+    """Django's, with vinyl's WSGI handler where the project names no application."""
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        if settings.WSGI_APPLICATION is not None:
+            return super().get_handler(*args, **options)
+        from vinyl.wsgi import get_wsgi_application
+
+        return get_wsgi_application()
+
+
+Bases: tuple[type, ...] = (BlockingCommand,)
 if apps.is_installed("django.contrib.staticfiles"):
     from django.contrib.staticfiles.management.commands import runserver as with_static
 
-    Base: Any = with_static.Command
-else:
-    Base = runserver.Command
+    Bases = (with_static.Command, BlockingCommand)
 
 
-class Command(Base):
+class Command(*Bases):  # type: ignore[misc]
     """Serves settings.ASGI_APPLICATION, or else the project under vinyl's handler, with uvicorn.
 
     Reloading, checks, addresses and static files are Django's. With ``--wsgi``, or without
