@@ -11,13 +11,12 @@ connections of their own. The classes here add what has to be awaited:
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django import test
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.test.testcases import _AssertNumQueriesContext  # type: ignore[attr-defined]
@@ -99,7 +98,7 @@ class AsyncMixin:
             cls.databases = set(twins_of(declared))
 
     async def asyncSetUp(self) -> None:
-        """Awaited before the test, after ``setUp``; in the event loop of an async test."""
+        """Awaited before the test, sync ones too, and after ``setUp``; in the test's event loop."""
 
     async def asyncTearDown(self) -> None:
         """Awaited after the test, before ``tearDown``, when ``asyncSetUp`` has succeeded."""
@@ -116,32 +115,21 @@ class AsyncMixin:
         async with AsyncExitStack() as self._stack:
             await self.asyncSetUp()
             self._stack.push_async_callback(self.asyncTearDown)
-            result = method()
-            return await result if inspect.isawaitable(result) else result
+            if iscoroutinefunction(method):
+                return await method()
+            # Plain code, in the thread that waits for this loop.
+            return await sync_to_async(method)()
 
     def _setup_and_call(self, result: Any, debug: bool = False) -> None:
         name: str = self._testMethodName  # type: ignore[attr-defined]
         method = getattr(self, name)
-        if iscoroutinefunction(method):
+        if iscoroutinefunction(method) or self._has_async_parts():
 
             @functools.wraps(method)
             async def test_in_loop() -> Any:
                 return await self._run_test(method)
 
             setattr(self, name, test_in_loop)
-        elif self._has_async_parts():
-
-            @functools.wraps(method)
-            def test_around_loop() -> Any:
-                stack = self._stack = AsyncExitStack()
-                async_to_sync(self.asyncSetUp)()
-                stack.push_async_callback(self.asyncTearDown)
-                try:
-                    return method()
-                finally:
-                    async_to_sync(stack.aclose)()
-
-            setattr(self, name, test_around_loop)
         super()._setup_and_call(result, debug)  # type: ignore[misc]
 
     def _has_async_parts(self) -> bool:

@@ -48,11 +48,17 @@ def _sessions() -> dict[str, Any]:
     return {alias: connections[alias] for alias in set(vinyl_aliases().values())}
 
 
+def _seconds(sessions: dict[str, Any]) -> float:
+    """How long an operation waits for another task's block: as for a connection."""
+    pools = [session.settings_dict["OPTIONS"].get("pool") for session in sessions.values()]
+    return max((p.get("timeout", 30.0) for p in pools if isinstance(p, dict)), default=30.0)
+
+
 def _pin() -> None:
     sessions = _sessions()
     for session in sessions.values():
         session.inc_thread_sharing()
-    _outer.append(_core.exchange_pin(_core.Pin(sessions)))
+    _outer.append(_core.exchange_pin(_core.Pin(sessions, _seconds(sessions))))
 
 
 def _unpin() -> None:
@@ -118,7 +124,11 @@ def _close_left_blocks(atomics: Any) -> str:
 
 def _databases_names(cls: Any, original: Callable[..., Any], include_mirrors: bool = True) -> Any:
     """One name for each session: a twin that is there by its plain alias is there."""
-    names = original(cls, include_mirrors)
+    names = original(cls, True)
+    if not include_mirrors:
+        # Django asks the connection, which for a pinned plain alias is its mirror's.
+        settings = connections.settings
+        return [name for name in names if not (settings[name].get("TEST") or {}).get("MIRROR")]
     return [name for name in names if not any(served_alias(n) == name for n in names if n != name)]
 
 

@@ -35,8 +35,15 @@ class Atomic(ContextDecorator):
     def _plain(self) -> transaction.Atomic:
         return transaction.Atomic(self._using, *self._options)
 
+    def _enter(self) -> None:
+        atomic = self._awaited
+        if not atomic.savepoint and _in_test_only(connections[atomic.using]):
+            # What would be the transaction itself is a savepoint in a test's.
+            atomic.savepoint = True
+        atomic.__enter__()
+
     async def __aenter__(self) -> None:
-        await Operation(self._awaited.__enter__)
+        await Operation(self._enter)
 
     async def __aexit__(
         self,
@@ -79,6 +86,12 @@ class Atomic(ContextDecorator):
         return type(self)(self._using, *self._options)
 
 
+def _in_test_only(session: Any) -> bool:
+    """Whether the only open blocks are those that a TestCase wraps its tests in."""
+    blocks = session.atomic_blocks
+    return bool(blocks) and blocks[-1]._from_testcase
+
+
 @overload
 def atomic(using: Callable[..., Any]) -> Callable[..., Any]: ...
 @overload
@@ -104,13 +117,15 @@ def on_commit(func: Callable[[], Any], using: str | None = None, robust: bool = 
     if in_coroutine:
         alias = require(alias)
     if callable(func):
-        if connections[alias].in_atomic_block:
-            func = _awaited_if_needed(func)
-        elif _is_coroutine_function(func):
+        session = connections[alias]
+        open_block = session.in_atomic_block
+        if _is_coroutine_function(func) and (not open_block or _in_test_only(session)):
             raise transaction.TransactionManagementError(
                 "vinyl.on_commit() takes a coroutine function only inside an atomic block; "
                 "outside, await it directly."
             )
+        if open_block:
+            func = _awaited_if_needed(func)
         elif in_coroutine:
             # Django would ask the session for its autocommit, which only an operation may.
             _call_now(func, robust)

@@ -6,10 +6,6 @@
 #include "session/block.h"
 #include "session/scope.h"
 
-/* How long an operation waits for another task's block to end: as long as it
- * would wait for a connection of its own by default. */
-#define BLOCK_SECONDS 30
-
 /* One fiber that waits for its turn. */
 typedef struct {
     vnl_node link;
@@ -103,9 +99,9 @@ pass_turn(vnl_pin *self)
 }
 
 static void
-raise_too_long(void)
+raise_too_long(const vnl_pin *self)
 {
-    PyObject *seconds = PyLong_FromLong(BLOCK_SECONDS);
+    PyObject *seconds = PyFloat_FromDouble(self->seconds);
     if (seconds != NULL) {
         vnl_block_raise(
             "For %S s another task has had an atomic block open, and this test's tasks share one "
@@ -135,14 +131,14 @@ turn_wait(vnl_pin *self, vnl_fiber *fiber)
     vnl_list_append(&self->turns, &turn->link);
     int ready = 0;
     do {
-        ready = vnl_event_wait(turn->event, vnl_now() + BLOCK_SECONDS * (int64_t)1000000000);
+        ready = vnl_event_wait(turn->event, vnl_now() + (int64_t)(self->seconds * 1e9));
     } while (ready == 0 && !turn->has_turn && may_enter(self, fiber)); /* a long statement, no block */
     vnl_list_remove(&turn->link);
     int has_turn = turn->has_turn;
     vnl_event_free(turn->event);
     PyMem_Free(turn);
     if (ready == 0 && !has_turn) {
-        raise_too_long();
+        raise_too_long(self);
         return -1;
     }
     if (ready < 0 && has_turn) { /* the turn came together with the cancel */
@@ -267,9 +263,14 @@ vnl_pin_current(PyObject *module, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pin_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"sessions", NULL};
+    static char *names[] = {"sessions", "timeout", NULL};
     PyObject *sessions = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Pin", names, &PyDict_Type, &sessions)) {
+    double seconds = 30;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|d:Pin", names, &PyDict_Type, &sessions, &seconds)) {
+        return NULL;
+    }
+    if (!(seconds >= 0 && seconds < 1e9)) {
+        PyErr_SetString(PyExc_ValueError, "Pin(sessions, timeout): a number of seconds");
         return NULL;
     }
     vnl_pin *self = PyObject_GC_New(vnl_pin, type);
@@ -279,6 +280,7 @@ pin_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->sessions = Py_NewRef(sessions);
     self->owner = self->block = NULL;
     self->depth = 0;
+    self->seconds = seconds;
     self->holder = NULL;
     vnl_list_init(&self->turns);
     PyObject_GC_Track(self);
@@ -324,7 +326,9 @@ static PyMemberDef pin_members[] = {
 };
 
 static PyType_Slot pin_slots[] = {
-    {Py_tp_doc, "Pin(sessions)\n--\n\nThe sessions that all tasks of a test share."},
+    {Py_tp_doc,
+     "Pin(sessions, timeout=30.0)\n--\n\nThe sessions that all tasks of a test share. While one of them has\n"
+     "an atomic block open, an operation of another waits for its end, timeout seconds at most."},
     {Py_tp_new, pin_new},
     {Py_tp_traverse, pin_traverse},
     {Py_tp_clear, pin_clear},

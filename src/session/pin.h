@@ -16,6 +16,7 @@ typedef struct {
     PyObject *owner;    /* owned: the scope with an open block, or NULL */
     PyObject *block;    /* owned: that block */
     Py_ssize_t depth;   /* of atomic blocks outside of it */
+    double seconds;     /* how long other tasks wait for its end */
     vnl_fiber *holder;  /* borrowed: whose turn it is, or NULL */
     vnl_node turns;     /* who waits for it */
 } vnl_pin;
