@@ -1,9 +1,10 @@
 # Every target sets up what it needs on a fresh machine, and is quick the second time.
 # Each has its own .venv-*/ and build/*/; `make clean` removes them.
-.PHONY: help demo test test-c django-suite lint asan docs clean
+.PHONY: help demo test test-c django-suite lint asan docs bench clean
 
 DB ?= sqlite
 ARGS ?=
+ROUNDS ?= 15
 
 help:
 	@echo "make demo [DB=postgresql] [CHECK=1]   the example site on http://127.0.0.1:8000"
@@ -12,6 +13,7 @@ help:
 	@echo "                                      Django's own tests on vinyl, compared with Django's backend"
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
 	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"
+	@echo "make bench [DB=postgresql] [ROUNDS=15]  vinyl beside Django, as ratios"
 	@echo "make docs                             the documentation, into build/docs"
 
 demo:
@@ -36,6 +38,9 @@ lint:
 asan:
 	@tools/run asan meson test -C build/asan --no-rebuild --print-errorlogs
 	@tools/run asan tools/with_asan pytest -s $(or $(ARGS),tests/unit)
+
+bench:
+	@tools/run bench python bench/run.py --engine $(DB) --rounds $(ROUNDS)
 
 docs:
 	@tools/run docs mkdocs build -q --strict

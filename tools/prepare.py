@@ -50,6 +50,7 @@ PURPOSES = {
     "asan": Purpose("test", SANITIZE, (*BUILD_NEEDS, "postgresql", "libasan")),
     "demo": Purpose("demo", ("-Dbuildtype=release",), BUILD_NEEDS),
     "suite": Purpose("suite", None, (*BUILD_NEEDS, "postgresql")),
+    "bench": Purpose("bench", ("-Dbuildtype=release",), (*BUILD_NEEDS, "postgresql")),
     "lint": Purpose("lint"),
     "docs": Purpose("docs"),
 }
