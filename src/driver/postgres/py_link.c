@@ -83,17 +83,6 @@ pg_link_leave(pg_link *link)
     Py_DECREF(link);
 }
 
-/* A physical connection that is known to be dead is let go. */
-static int
-drop_dead(pg_link *link)
-{
-    if (link->conn == NULL || PQstatus(link->conn->pg) == CONNECTION_OK) {
-        return 0;
-    }
-    pg_link_detach(link, 0);
-    return 0;
-}
-
 int
 pg_link_attach_wait(pg_link *link)
 {
@@ -101,10 +90,10 @@ pg_link_attach_wait(pg_link *link)
         pg_raise(link->state, "OperationalError", "the connection was lost and its transaction with it");
         return -1;
     }
-    drop_dead(link);
-    if (link->conn != NULL) {
+    if (link->conn != NULL && PQstatus(link->conn->pg) == CONNECTION_OK) {
         return 0;
     }
+    pg_link_detach(link, 0); /* a dead one */
     if (link->pool == NULL) {
         vnl_pg_conn *conn = pg_config_open_wait(link->config);
         link->conn = conn;
