@@ -91,14 +91,14 @@ def test_vinyl_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(connections._check_installed()) == ["vinyl.W005"]
 
 
-def test_manage_py_check_finds_them() -> None:
-    with installed({"default": {**SQLITE, "ENGINE": "vinyl.backends.sqlite3"}, "old": SQLITE}):
-        out = io.StringIO()
+def test_manage_py_check_finds_them(tmp_path: Path) -> None:
+    old = {**SQLITE, "NAME": str(tmp_path / "old")}
+    out = io.StringIO()
+    with installed({"default": {**old, "ENGINE": "vinyl.backends.sqlite3"}, "old": old}):
         call_command("check", stdout=out, stderr=out)
     assert "vinyl.W003" not in out.getvalue()  # the same file: a twin without being told
-    with installed(
-        {"default": {**SQLITE, "ENGINE": "vinyl.backends.sqlite3", "NAME": "x"}, "old": SQLITE}
-    ):
+    new = {"ENGINE": "vinyl.backends.sqlite3", "NAME": str(tmp_path / "new")}
+    with installed({"default": new, "old": old}):
         call_command("check", stdout=out, stderr=out)
     assert "vinyl.W003" in out.getvalue()
 
