@@ -9,7 +9,7 @@ ROUNDS ?= 15
 help:
 	@echo "make demo [DB=postgresql] [CHECK=1]   the example site on http://127.0.0.1:8000"
 	@echo "make test [ARGS='-k name']            C tests, then pytest on both engines in all modes"
-	@echo "make django-suite [DJANGO=6.1] [DB=postgresql] [MODE=fiber|tasks|blocking] [APPS='queries']"
+	@echo "make django-suite [DJANGO=6.1] [DB=postgresql] [MODE=fiber|tasks|native|blocking] [APPS='queries']"
 	@echo "                                      Django's own tests on vinyl, compared with Django's backend"
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
 	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"

@@ -42,6 +42,7 @@ NEEDED = {
     "blocking": ("statements",),
     "fiber": ("statements", "suspends"),
     "tasks": ("statements", "suspends", "test_tasks"),
+    "native": ("statements", "suspends"),
 }
 DATABASES = {"sqlite": "sqlite3", "sqlite3": "sqlite3", "postgresql": "postgresql"}
 HEAD = ("app", "tests", "passed", "skipped", "failed", "differences")

@@ -146,8 +146,9 @@ def vinyl_installed(environment: Environment, work: Path) -> Iterator[None]:
 
 def _install(environment: Environment, work: Path) -> None:
     say("building vinyl")
-    build = CHECKOUT / "build" / "django-suite"
-    wheels = work / "wheels"
+    # Not shared with a run on another Django, which may be building at this moment.
+    build = CHECKOUT / "build" / f"django-suite-{environment.version}"
+    wheels = work / f"wheels-{environment.version}"
     shutil.rmtree(wheels, ignore_errors=True)
     options = ["--no-deps", "--no-build-isolation", "-q", "--disable-pip-version-check"]
     run(

@@ -2,8 +2,9 @@
 
 ``python launch.py MODE DIRECTORY TESTS ARGUMENTS…``: django (Django's own backend; vinyl is not
 imported), blocking (plain code, no loop), fiber (the whole run in one fiber on a running loop),
-tasks (as fiber, and each test in a task and fiber of its own).  DIRECTORY holds the settings
-module, and gets the core's counters at the end; TESTS is Django's tests/.
+tasks (as fiber, and each test in a task and fiber of its own), native (as fiber, and asgiref's
+bridges lead to fibers instead of threads: the setting NATIVE_ASYNC_API).  DIRECTORY holds the
+settings module, and gets the core's counters at the end; TESTS is Django's tests/.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ def main() -> int:
     try:
         if mode == "blocking":
             return run_suite()
+        if mode == "native":
+            from vinyl import native
+
+            native.install()  # as vinyl's AppConfig does; Django's runner does not install our app
         return asyncio.run(on_loop(_core, counters, tasks=mode == "tasks"))
     finally:
         Path(directory, COUNTERS).write_text(json.dumps(counters | _core.stats()))

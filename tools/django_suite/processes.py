@@ -34,6 +34,7 @@ SECRET_KEY = "django_tests_secret_key"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 USE_TZ = False
 TEST_RUNNER = "django_suite.record.RecordingRunner"
+VINYL = {{"NATIVE_ASYNC_API": {native}}}
 '''
 
 
@@ -95,7 +96,9 @@ class Processes:
         directory = self.scratch / str(number)
         (directory / "tmp").mkdir(parents=True)
         settings = directory / "vinyl_suite_settings.py"
-        settings.write_text(SETTINGS.format(databases=side.databases(number)))
+        settings.write_text(
+            SETTINGS.format(databases=side.databases(number), native=side.mode == "native")
+        )
         self.user.own(directory)
         tests = self.environment.source / "tests"
         env = {
