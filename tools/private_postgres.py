@@ -73,7 +73,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _server_identity() -> dict[str, Any]:
+def server_identity() -> dict[str, Any]:
     """Arguments for subprocess: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
@@ -165,7 +165,7 @@ class PrivatePostgres:
         return done.stdout.strip()
 
     def start(self) -> None:
-        self._identity = _server_identity()
+        self._identity = server_identity()
         binaries = find_binaries()
         self.directory = Path(tempfile.mkdtemp(prefix="vinyl-pg-"))
         try:

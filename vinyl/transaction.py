@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -51,7 +52,26 @@ class Atomic(ContextDecorator):
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        await Operation(self._awaited.__exit__, (exc_type, exc, tb))
+        begun = False
+        cancelled = None
+
+        def leave() -> None:
+            nonlocal begun
+            begun = True
+            self._awaited.__exit__(exc_type, exc, tb)
+
+        # A cancel that comes while operations of the block still have their turn must not
+        # leave the block open: then it is rolled back, and the cancel goes on afterwards.
+        while not begun:
+            try:
+                await Operation(leave)
+            except asyncio.CancelledError as error:
+                if begun:
+                    raise
+                cancelled = error
+                exc_type, exc, tb = type(error), error, error.__traceback__
+        if cancelled is not None:
+            raise cancelled
 
     def __enter__(self) -> None:
         if where() in (LOOP, DRIVEN):

@@ -2,6 +2,7 @@
 
 #include "core/state.h"
 #include "fiber/fiber.h"
+#include "fiber/wait.h"
 #include "reactor/reactor.h"
 #include "session/scope.h"
 
@@ -150,14 +151,12 @@ await_in_fiber_wait(vnl_fiber *fiber, PyObject *iterator)
         thrown = vnl_fiber_suspend_wait(fiber, result) < 0;
         result = NULL;
     }
-    PyObject *raised = PyErr_GetRaisedException();
-    if (vnl_scope_reenter_wait(fiber) < 0) {
-        Py_XDECREF(raised);
+    /* Cancelled here the fiber would go on, into its clean-up, while another
+     * has the turn: the cancel is kept until the turn has come. */
+    vnl_shield_enter();
+    int failed = vnl_scope_reenter_wait(fiber);
+    if (vnl_shield_leave() < 0 || failed < 0) {
         Py_CLEAR(result);
-        return NULL;
-    }
-    if (raised != NULL) {
-        PyErr_SetRaisedException(raised);
     }
     return result;
 }

@@ -22,6 +22,10 @@ static void
 on_notice(void *arg, const PGresult *result)
 {
     vnl_pg_conn *conn = arg;
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) {
+        conn->farewell = 1; /* libpq takes an error that nobody asked for as a notice */
+    }
     if (conn->nnotices >= VNL_PG_MAX_NOTICES) {
         return;
     }
@@ -225,11 +229,9 @@ vnl_pg_check(vnl_pg_conn *conn)
     while ((notify = PQnotifies(conn->pg)) != NULL) {
         PQfreemem(notify);
     }
-    if (PQstatus(conn->pg) != CONNECTION_OK) {
-        return 0;
+    if (PQstatus(conn->pg) != CONNECTION_OK || conn->farewell) {
+        return 0; /* the end of file may come a moment after the farewell */
     }
-    /* A FATAL error that came before the server's end of file does not change
-     * the status yet: look again for the end. */
     n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }

@@ -55,7 +55,7 @@ typedef struct pg_config {
     int prepare_threshold;   /* -1: never */
     int prepared_max;
     int server_side_binding;
-    int no_prepare; /* a pooler was met */
+    char pooler; /* statements of one connection of ours come to several of the server's */
     int server_version;
 } pg_config;
 

@@ -54,23 +54,40 @@ raise_connect(pg_config *config, vnl_pg_status status, char *message)
                     strstr(text, "connection") != NULL ? "" : "connection failed: ", text);
 }
 
-/* Runs the setup statements.  Closes the connection when they fail. */
+/* A pooler like PgBouncer greets with a process number of its own making: a
+ * statement that was prepared through it may be unknown to the next one's server. */
+static void
+look_for_pooler(pg_config *config, const PGconn *pg, const PGresult *result)
+{
+    if (PQntuples(result) == 1 && PQnfields(result) == 1) {
+        long pid = strtol(PQgetvalue(result, 0, 0), NULL, 10);
+        config->pooler |= pid != PQbackendPID(pg);
+    }
+}
+
+/* Runs the setup statements, in one round trip with the question who answers. */
 static int
 run_setup_wait(pg_config *config, vnl_pg_conn *conn, int64_t deadline)
 {
-    const char *setup = PyUnicode_AsUTF8(config->setup);
-    if (setup == NULL || *setup == 0) {
-        return setup != NULL ? 0 : -1;
-    }
+    PyObject *text = PyUnicode_FromFormat("SELECT pg_catalog.pg_backend_pid(); %U", config->setup);
     pg_state *state = pg_state_of(Py_TYPE(config));
-    vnl_pg_query query = {.sql = setup, .simple = 1};
+    const char *sql = text != NULL && state != NULL ? PyUnicode_AsUTF8(text) : NULL;
+    if (sql == NULL) {
+        Py_XDECREF(text);
+        return -1;
+    }
+    vnl_pg_query query = {.sql = sql, .simple = 1};
     vnl_pg_answer answer;
     vnl_pg_status status = vnl_pg_run_wait(conn, &query, deadline, &answer);
-    if (status != VNL_PG_OK && state != NULL) {
+    if (status == VNL_PG_OK) {
+        look_for_pooler(config, conn->pg, answer.result);
+    }
+    else {
         pg_raise_status(state, status, answer.result, conn->pg);
     }
     PQclear(answer.result);
-    return status == VNL_PG_OK && state != NULL ? 0 : -1;
+    Py_DECREF(text);
+    return status == VNL_PG_OK ? 0 : -1;
 }
 
 /* keywords[], values[] in one block; the strings belong to the dict. */
@@ -335,6 +352,8 @@ static PyMemberDef config_members[] = {
      "The time zone that setup sets, or None."},
     {"server_version", T_INT, offsetof(pg_config, server_version), READONLY,
      "As 150004; 0: never connected."},
+    {"pooler", T_BOOL, offsetof(pg_config, pooler), READONLY,
+     "Whether a pooler like PgBouncer was met: nothing is prepared, no cursor outlives its transaction."},
     {"server_side_binding", T_INT, offsetof(pg_config, server_side_binding), READONLY, NULL},
     {NULL},
 };

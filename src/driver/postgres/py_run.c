@@ -52,7 +52,7 @@ plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
     }
     query->binary = stmt->binary == 1;
     int threshold = link->config->prepare_threshold;
-    if (threshold >= 0 && !link->config->no_prepare && stmt->uses > (unsigned)threshold) {
+    if (threshold >= 0 && !link->config->pooler && stmt->uses > (unsigned)threshold) {
         if (!stmt->prepared) {
             vnl_pg_stmt_name(&conn->stmts, stmt);
             query->prepare = 1;
@@ -112,7 +112,7 @@ may_retry(pg_link *link, pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_qu
     int retry = 0;
     if (query->name != NULL && !query->prepare && strcmp(state, "26000") == 0) {
         /* Somebody shuffles the server's sessions under us: a pooler. */
-        link->config->no_prepare = 1;
+        link->config->pooler = 1;
         vnl_pg_stmts_forget(&link->conn->stmts);
         retry = 1;
     }

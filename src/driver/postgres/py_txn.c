@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define END_BOUND 2000000000 /* 2 s for a COMMIT or ROLLBACK that was interrupted */
+#define END_BOUND 100000000 /* 0.1 s for a COMMIT or ROLLBACK that was interrupted */
 
 static int
 flag_sql(PyObject *value, const char *yes, const char *no, char *buf, size_t size)

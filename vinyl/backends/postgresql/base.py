@@ -179,9 +179,16 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             self.connection.adapters = copy.adapters
             self._link_timezone = self.timezone
 
+    def _behind_pooler(self) -> bool:
+        # There a cursor WITH HOLD is soon on another session than ours: the rows come at once.
+        config = self.connection.config
+        if not config.server_version:
+            self.connection.attach()
+        return config.pooler
+
     def create_cursor(self, name: str | None = None) -> Any:
         self._follow_timezone()
-        if name is None:
+        if name is None or (self.connection.autocommit and self._behind_pooler()):
             return self.connection.cursor()
         # Outside a transaction the cursor has to outlive its statement.
         return self.connection.cursor(
