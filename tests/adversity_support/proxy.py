@@ -81,8 +81,8 @@ class Proxy:
     """A context manager. Its settings are for what passes from now on.
 
     ``fragment``: bytes per packet. ``delay``: seconds before each. ``change``: garbles what the
-    server says. ``cut_at``: a new connection is cut after that many bytes of the server. ``hold_ends``: the
-    client does not learn that the server has closed.
+    server says. ``cut_at``: a new connection is cut after that many bytes of the server.
+    ``hold_ends``: the client does not learn that the server has closed.
     ``freeze()``: the connections that are open now carry nothing any more, new ones do.
     """
 

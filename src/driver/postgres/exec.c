@@ -327,7 +327,9 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
     if (PQstatus(conn->pg) != CONNECTION_OK || conn->inflight) {
         return VNL_PG_LOST;
     }
-    vnl_pg_core->count_statement();
+    if (!query->setup) {
+        vnl_pg_core->count_statement();
+    }
     step_kind steps[4];
     int nsteps = 0;
     if (query->begin != NULL) {

@@ -116,6 +116,7 @@ typedef struct vnl_pg_query {
     const char *const *values;
     const int *lengths;
     const int *formats;
+    int setup;          /* part of opening the connection: not counted */
     int simple;         /* simple protocol: several statements or COPY; no parameters */
     int binary;         /* result format */
     const char *begin;  /* sent ahead, or NULL */

@@ -76,7 +76,7 @@ run_setup_wait(pg_config *config, vnl_pg_conn *conn, int64_t deadline)
         Py_XDECREF(text);
         return -1;
     }
-    vnl_pg_query query = {.sql = sql, .simple = 1};
+    vnl_pg_query query = {.sql = sql, .simple = 1, .setup = 1};
     vnl_pg_answer answer;
     vnl_pg_status status = vnl_pg_run_wait(conn, &query, deadline, &answer);
     if (status == VNL_PG_OK) {
