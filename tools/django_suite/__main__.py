@@ -35,7 +35,7 @@ from .compare import Difference, differences, read_known, table
 from .environment import Environment, say
 from .outcome import Outcomes
 from .place import choose_user, home, readable_python
-from .processes import Processes, Side
+from .processes import SETTINGS, Processes, Side
 
 #: Each mode, and the counters without which its run shows nothing.
 NEEDED = {
@@ -128,10 +128,11 @@ def baseline(run: Run, batches: list[tuple[str, ...]]) -> dict[tuple[str, ...], 
     """The runs on Django's own backend, from the cache as far as they are there."""
     place = run.cache / "baseline" / run.configuration
     place.mkdir(parents=True, exist_ok=True)
-    files = {
-        apps: place / f"{apps[0]}-{hashlib.sha256(' '.join(apps).encode()).hexdigest()[:8]}.json"
+    digests = {
+        apps: hashlib.sha256("\0".join([SETTINGS, *apps]).encode()).hexdigest()[:8]
         for apps in batches
     }
+    files = {apps: place / f"{apps[0]}-{digest}.json" for apps, digest in digests.items()}
     missing = [apps for apps in batches if not files[apps].exists()]
     if missing:
         say(f"Django's own backend first ({len(missing)} of {len(batches)} batches)")

@@ -54,6 +54,15 @@ def is_public(path: Path) -> bool:
     return all(parent.stat().st_mode & 0o005 == 0o005 for parent in path.resolve().parents)
 
 
+def public_path() -> list[str]:
+    """The directories of PATH that the suite's user may search."""
+    return [
+        entry
+        for entry in os.environ["PATH"].split(os.pathsep)
+        if os.path.isdir(entry) and (os.geteuid() != 0 or is_public(Path(entry, "program")))
+    ]
+
+
 def home() -> Path:
     """Where environments, sources and results are: this checkout, if others may read it."""
     if os.geteuid() != 0 or is_public(CHECKOUT / "tools"):

@@ -19,7 +19,7 @@ from typing import Any
 from .environment import Environment
 from .launch import COUNTERS
 from .outcome import Outcome, Outcomes, read_results
-from .place import User
+from .place import User, public_path
 
 #: No test of Django's takes so long: a process that notes nothing for this long hangs.
 HANG_SECONDS = float(os.environ.get("VINYL_SUITE_HANG_SECONDS", "240"))
@@ -27,12 +27,11 @@ PROGRESS_SECONDS = 15.0
 #: A process that dies is begun again with the tests it had not come to, so many times.
 RESTARTS = 5
 
-SETTINGS = '''"""Generated: Django's tests/test_sqlite.py, with other databases."""
+SETTINGS = '''"""Generated: the settings of this Django's tests, with other databases."""
+
+from test_sqlite import *
 
 DATABASES = {databases!r}
-SECRET_KEY = "django_tests_secret_key"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-USE_TZ = False
 TEST_RUNNER = "django_suite.record.RecordingRunner"
 VINYL = {{"NATIVE_ASYNC_API": {native}}}
 '''
@@ -110,7 +109,7 @@ class Processes:
             "VINYL_SUITE_RESULTS": str(directory / "results"),
             "TMPDIR": str(directory / "tmp"),
             "HOME": str(directory / "tmp"),
-            "PATH": f"{self.environment.python.parent}:{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(self.environment.python.parent), *public_path()]),
             "LC_ALL": "C.UTF-8",
         }
         arguments = ["--settings=vinyl_suite_settings", "--noinput", "--parallel=1", *labels]
