@@ -5,6 +5,7 @@ fix_postgres  a private PostgreSQL server
 fix_engine    Django's DATABASES on each engine, and the tests' tables
 fix_links     links of the PostgreSQL engine, without Django's wrapper
 fix_http      the site of tests/web under the ASGI and WSGI handlers
+fix_project   a project on disk, and its server processes
 fix_leaks     after each test: no fiber, no connection, no un-awaited operation is left
 """
 
@@ -16,7 +17,15 @@ import django
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
 
-pytest_plugins = ("fix_mode", "fix_postgres", "fix_engine", "fix_http", "fix_links", "fix_leaks")
+pytest_plugins = (
+    "fix_mode",
+    "fix_postgres",
+    "fix_engine",
+    "fix_http",
+    "fix_project",
+    "fix_links",
+    "fix_leaks",
+)
 
 
 def pytest_configure() -> None:

@@ -313,7 +313,7 @@ async def test_many_ended_requests_leave_the_pool_whole(
     engine: Engine, asgi: App, control: Any
 ) -> None:
     app = asgi()
-    for number in range(40):
+    for number in range(200):
         control.reached.clear()
         gone = asyncio.Event()
         path = "/wait" if number % 2 else "/sync-wait"

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +15,12 @@ from django.apps import apps
 from django.core.management import call_command, get_commands
 from django.test import override_settings
 from fix_engine import Engine, installed
+from fix_project import Project
 
-from vinyl import checks, connections
+from vinyl import _core, checks, connections
 from vinyl.apps import offer_commands
 
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "one.sqlite3"}
-# A server process starts, or notices a changed file, within this time even on a busy machine.
-SECONDS = 60.0
 
 
 def ids(messages: list[Any]) -> list[str]:
@@ -131,125 +123,26 @@ def test_which_commands() -> None:
     offer_commands()
 
 
-PROJECT = """
-import os, threading
-from pathlib import Path
-import vinyl
-HERE = Path(__file__).parent
-SECRET_KEY = "x"
-DEBUG = True
-ROOT_URLCONF = "site_urls"
-INSTALLED_APPS = [f"django.contrib.{each}" for each in ("auth", "contenttypes", "staticfiles")]
-INSTALLED_APPS.append("vinyl")
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(HERE / "db.sqlite3")}}
-DATABASES["vinyl"] = vinyl.twin(DATABASES["default"])
-STATIC_URL = "/static/"
-STATICFILES_DIRS = [str(HERE / "files")]
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-"""
-URLS = """
-from django.contrib.auth.models import Group
-from django.http import JsonResponse
-from django.urls import path
-import vinyl
-from vinyl import _core
-
-async def view(request):
-    return JsonResponse({"version": 1, "count": await Group.vinyl.count(), "where": _core.where()})
-
-urlpatterns = [path("", view)]
-"""
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "site.css").write_text("body {}")
-    (tmp_path / "site_settings.py").write_text(PROJECT)
-    (tmp_path / "site_urls.py").write_text(URLS)
-    _manage(tmp_path, "migrate", "-v0").check_returncode()
-    return tmp_path
-
-
-def _environment(project: Path) -> dict[str, str]:
-    here = {"PYTHONPATH": str(project), "DJANGO_SETTINGS_MODULE": "site_settings"}
-    return {**os.environ, **here, "PYTHONUNBUFFERED": "1"}
-
-
-def _manage(project: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "django", *args],
-        env=_environment(project),
-        cwd=project,
-        text=True,
-        capture_output=True,
-        timeout=SECONDS,
-    )
-
-
-@contextlib.contextmanager
-def _running(project: Path, *options: str) -> Iterator[tuple[str, Path]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = project / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "django", "runserver", f"127.0.0.1:{port}", *options],
-            env=_environment(project),
-            cwd=project,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-        try:
-            yield f"http://127.0.0.1:{port}", log
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(SECONDS)
-
-
-def _until(found: Callable[[], Any], log: Path) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            if answer := found():
-                return answer
-        time.sleep(0.05)
-    pytest.fail(f"no answer in {SECONDS} s:\n{log.read_text()}")
-
-
-def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-        return answer.read()
-
-
-def test_runserver_serves_asgi_and_reloads(project: Path) -> None:
-    from vinyl import _core
-
-    with _running(project) as (url, log):
-        assert json.loads(_until(lambda: _get(url), log)) == {
-            "version": 1,
-            "count": 0,
-            "where": _core.LOOP,
-        }
-        assert _get(f"{url}/static/site.css") == b"body {}"
+def test_runserver_serves_asgi_and_reloads(project: Project) -> None:
+    with project.running("django", "runserver", "127.0.0.1:{port}") as server:
+        answer = json.loads(server.until(server.get))
+        assert (answer["version"], answer["count"], answer["where"]) == (1, 0, _core.LOOP)
+        assert server.get("/static/site.css") == b"body {}"
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            _get(f"{url}/missing?x=1")
-        urls = project / "site_urls.py"
-        urls.write_text(URLS.replace('"version": 1', '"version": 2'))
+            server.get("/missing?x=1")
+        urls = project.directory / "site_urls.py"
+        urls.write_text(urls.read_text().replace('"version": 1', '"version": 2'))
         os.utime(urls, (time.time() + 5, time.time() + 5))
-        _until(lambda: json.loads(_get(url))["version"] == 2, log)
-    text = log.read_text()
+        server.until(lambda: json.loads(server.get())["version"] == 2)
+        text = server.log.read_text()
     assert "vinyl serves ASGI" in text
     assert '"GET / HTTP/1.1" 200' in text
     assert '"GET /missing?x=1 HTTP/1.1" 404' in text
     assert "reloading" in text
 
 
-def test_runserver_serves_wsgi_when_asked(project: Path) -> None:
-    from vinyl import _core
-
-    with _running(project, "--wsgi", "--noreload") as (url, log):
-        answer = json.loads(_until(lambda: _get(url), log))
-        assert answer["where"] == _core.DRIVEN
-    assert "WSGI" in log.read_text()
+def test_runserver_serves_wsgi_when_asked(project: Project) -> None:
+    command = ("django", "runserver", "127.0.0.1:{port}", "--wsgi", "--noreload")
+    with project.running(*command) as server:
+        assert json.loads(server.until(server.get))["where"] == _core.DRIVEN
+    assert "WSGI" in server.log.read_text()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.cookiejar
 import json
 import re
 import socket
 import threading
+import urllib.parse
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -16,6 +19,7 @@ import uvicorn
 from django.contrib.auth.models import User
 from fix_engine import Engine
 from fix_http import DJANGO_MIDDLEWARE
+from fix_project import Project
 from library.models import Publisher
 
 import vinyl
@@ -105,3 +109,34 @@ async def test_the_end_of_the_server_closes_the_pools(engine: Engine, asgi: App)
         assert (await fetch(place, "/async"))[0] == 200
         assert vinyl.pool_stats(engine.alias)["pool_size"] == 1
     assert vinyl.pool_stats(engine.alias)["pool_size"] == 0
+
+
+def _logged_in(url: str) -> urllib.request.OpenerDirector:
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    )
+    page = opener.open(f"{url}/admin/login/?next=/admin/").read().decode()
+    token = re.search('name="csrfmiddlewaretoken" value="([^"]+)"', page)[1]
+    form = {"csrfmiddlewaretoken": token, "username": "admin", "password": "pw", "next": "/admin/"}
+    data = urllib.parse.urlencode(form).encode()
+    assert b"Site administration" in opener.open(f"{url}/admin/login/", data).read()
+    return opener
+
+
+def test_a_thousand_requests_start_no_thread(project: Project) -> None:
+    """Asynchronous and synchronous views, sessions, auth and the admin, in a process of its own."""
+    command = ("uvicorn", "--port", "{port}", "--log-level", "warning", "site_asgi:application")
+    with project.running(*command) as server:
+        server.until(server.get)
+        opener = _logged_in(server.url)
+        paths = ["/", "/sync", "/who", "/", "/sync", "/who", "/", "/sync", "/who", "/admin/"]
+        for number in range(1000):
+            page = opener.open(server.url + paths[number % 10]).read()
+        assert b"Site administration" in page
+        assert json.loads(opener.open(f"{server.url}/who").read()) == {
+            "user": "admin",
+            "visits": 301,
+        }
+        for path in ("/", "/sync"):
+            assert json.loads(server.get(path))["threads"] == ["MainThread"]
+    assert server.log.read_text() == ""

@@ -41,7 +41,7 @@ class Answer:
         for name, value in headers:
             if name == "Set-Cookie":
                 key, _, rest = value.partition("=")
-                self.cookies[key] = rest.partition(";")[0]
+                self.cookies[key.strip()] = rest.partition(";")[0]
 
     @property
     def text(self) -> str:

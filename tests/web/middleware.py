@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from inspect import iscoroutinefunction
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import (
     async_only_middleware,
@@ -103,8 +103,6 @@ class AsyncHooks:
     async_capable = True
 
     def __init__(self, get_response: Callable[..., Any]) -> None:
-        from inspect import markcoroutinefunction
-
         self.get_response = get_response
         markcoroutinefunction(self)
 
