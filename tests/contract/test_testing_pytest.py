@@ -39,6 +39,12 @@ def test_reused_database_and_any_order(project: Project) -> None:
     assert len(project.test_databases()) == 1
 
 
+def test_many_workers(project: Project) -> None:
+    project.databases["default"].pop("TEST", None)  # on SQLite in memory, as usual
+    project.pytest("-n", "2", "pytests").assert_passed(TESTS)
+    assert project.test_databases() == []
+
+
 def test_project_test_cases_under_pytest(project: Project) -> None:
-    project.pytest("shop").assert_passed(36)
+    project.pytest("shop").assert_passed(38)
     assert project.test_databases() == []

@@ -20,6 +20,11 @@ async def serve() -> None:
         answer.set_result(await names())
 
 
+def start(server: list[asyncio.Task]) -> None:
+    if not server:
+        server.append(asyncio.create_task(serve()))
+
+
 @pytest.fixture(scope="session")
 def server() -> list[asyncio.Task]:
     return []
@@ -28,8 +33,7 @@ def server() -> list[asyncio.Task]:
 @pytest.mark.parametrize("turn", [1, 2, 3])
 @pytest.mark.django_db
 async def test_a_task_older_than_the_test(turn, server) -> None:
-    if not server:
-        server.append(asyncio.create_task(serve()))
+    start(server)
     answer = asyncio.get_running_loop().create_future()
     await add("own")
     asked.put_nowait(("asked", answer))
@@ -38,7 +42,8 @@ async def test_a_task_older_than_the_test(turn, server) -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_and_one_that_commits(server) -> None:
+    start(server)
     answer = asyncio.get_running_loop().create_future()
     asked.put_nowait(("asked", answer))
     assert await answer == ["asked"]
-    server[0].cancel()
+    server.pop().cancel()
