@@ -33,8 +33,8 @@ from vinyl._core import DRIVEN, FIBER, LOOP, Operation, where
 
 __all__ = ["in_request", "install"]
 
-#: Set while vinyl's ASGI handler serves a request, in its tasks too.
-in_request: ContextVar[bool] = ContextVar("vinyl_in_request", default=False)
+#: Set while vinyl's ASGI handler serves a request, in its tasks too: what is closed at its end.
+in_request: ContextVar[Any] = ContextVar("vinyl_in_request", default=None)
 
 # Where Django's own synchronous code lives that needs the task's connection, or that Django calls
 # for each request. Not mail, files and remote caches: who sends those to a thread has a reason.
@@ -102,7 +102,7 @@ def _in_fiber(bridge: Any, args: tuple[Any, ...]) -> bool:
     if place != LOOP or getattr(bridge, "context", None) is not None or bridge._executor:
         return False
     native = conf.get("NATIVE_ASYNC_API")
-    if not native and not in_request.get():
+    if not native and in_request.get() is None:
         return False
     if not (native and bridge._thread_sensitive) and not _is_djangos(bridge.func, args):
         return False
@@ -149,7 +149,7 @@ def _asend(
         place = where()
         if place != DRIVEN and not (
             place == LOOP
-            and (conf.get("NATIVE_ASYNC_API") or in_request.get())
+            and (conf.get("NATIVE_ASYNC_API") or in_request.get() is not None)
             and not getattr(AsyncToSync.executors, "current", None)
         ):
             return await original(self, sender, **named)

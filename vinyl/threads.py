@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -13,6 +15,8 @@ from django.db import close_old_connections, reset_queries
 from vinyl._core import FIBER, await_, where
 
 __all__ = ["call_in_thread", "in_thread", "is_in_thread"]
+
+logger = logging.getLogger("django.request")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +52,26 @@ def call_in_thread(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
     """Calls `fn` in a thread when this is a fiber on a loop, here otherwise."""
     if where() != FIBER or not await_(_has_loop()):
         return fn(*args, **kwargs)
-    return await_(sync_to_async(_call, thread_sensitive=False)(fn, args, kwargs))
+    return await_(_to_its_end(fn, args, kwargs))
+
+
+async def _to_its_end(fn: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """A thread cannot be cancelled: who is cancelled while it runs waits for it, so that the
+    request that it works on stays open."""
+    context = copy_context()
+    in_worker = sync_to_async(_call, thread_sensitive=False)
+    call = asyncio.get_running_loop().create_task(in_worker(fn, args, kwargs), context=context)
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        if not call.cancelled() and call.exception() is not None:
+            logger.error("%r failed after its task was cancelled.", fn, exc_info=call.exception())
+        raise
+    finally:
+        for variable, value in context.items():
+            if variable.get(None) is not value:
+                variable.set(value)
 
 
 async def _has_loop() -> bool:

@@ -216,6 +216,29 @@ async def test_in_thread_with_atomic_requests(engine: Engine, asgi: App, control
     assert threading.get_ident() not in control.seen
 
 
+async def test_a_cancelled_request_waits_for_its_thread(
+    engine: Engine, asgi: App, control: Any
+) -> None:
+    app = asgi()
+    loop = asyncio.get_running_loop()
+    control.goes_on = threading.Event()
+    control.call = lambda: loop.call_soon_threadsafe(control.reached.set)
+    body = b"the body" * 10_000
+    with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=1000):
+        request = Visit(app, "/thread-body", method="POST", parts=(body,))
+        request.scope["headers"].append((b"content-length", b"%d" % len(body)))
+        task = asyncio.create_task(request())
+        await control.reached.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        control.goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert control.seen == [len(body)]
+    assert request.status == 0
+
+
 async def test_in_thread_elsewhere(engine: Engine) -> None:
     here = threading.get_ident()
     ident = vinyl.in_thread(threading.get_ident)

@@ -29,6 +29,7 @@ urlpatterns = [
     path("sync-write", views.sync_write),
     path("write-outside", views.write_outside),
     path("thread-write", views.thread_write),
+    path("thread-body", views.thread_body),
     path("in-thread", views.blocking),
     path("decorated-in-thread", views.decorated_blocking),
     path("stream", views.stream),

@@ -29,6 +29,8 @@ class Control:
         self.reached = asyncio.Event()
         self.seen: list[Any] = []
         self.future: asyncio.Future[str] | None = None
+        self.goes_on: Any = None
+        self.call: Any = None
 
 
 control: Control = None  # type: ignore[assignment]
@@ -150,6 +152,14 @@ def thread_write(request: HttpRequest) -> HttpResponse:
     if "fail" in request.GET:
         raise ArithmeticError("after writing")
     return HttpResponse("written")
+
+
+@vinyl.in_thread
+def thread_body(request: HttpRequest) -> HttpResponse:
+    control.call()
+    control.goes_on.wait(30)
+    control.seen.append(len(request.body))
+    return HttpResponse("read")
 
 
 @vinyl.in_thread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import closing
+from contextlib import ExitStack
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import IO, Any
@@ -48,7 +48,11 @@ class ASGIHandler(ModesMixin, asgi.ASGIHandler):
         """Django's, and the lifespan protocol: the pools are closed when the server ends."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
-        else:
+            return
+        # The body outlives the request's threads, which Django's __call__ waits for: a view that
+        # was sent to one reads on after its request was cancelled.
+        with ExitStack() as files:
+            native.in_request.set(files)
             await super().__call__(scope, receive, send)
 
     async def handle(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -57,8 +61,8 @@ class ASGIHandler(ModesMixin, asgi.ASGIHandler):
             body_file = await self.read_body(receive)
         except RequestAborted:
             return
-        native.in_request.set(True)
-        with closing(body_file), _Client(receive):
+        native.in_request.get().callback(body_file.close)
+        with _Client(receive):
             response = await Operation(self.respond, (scope, body_file, send))
             if response is None:
                 return
