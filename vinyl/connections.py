@@ -80,7 +80,9 @@ def install() -> None:
         connections._connections = _core.SessionMap(
             connections._connections, _aliases, _share_with_parent
         )
-        register(_check_installed, "vinyl")
+        # The engine without the app is a choice too (Django's own test runner makes it): said by
+        # `check --deploy` and not by each command.
+        register(_check_installed, "vinyl", deploy=True)
 
 
 def _check_installed(**kwargs: Any) -> list[CheckMessage]:
