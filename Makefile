@@ -11,6 +11,7 @@ help:
 	@echo "make test [ARGS='-k name']            C tests, then pytest on both engines in all modes"
 	@echo "make django-suite [DJANGO=6.1] [DB=postgresql] [MODE=fiber|tasks|native|blocking] [APPS='queries']"
 	@echo "                                      Django's own tests on vinyl, compared with Django's backend"
+	@echo "make adversity [ARGS='-k kills']      faults in full: cancels, kills, cut networks, PgBouncer, a soak"
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
 	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"
 	@echo "make bench [DB=postgresql] [ROUNDS=15]  vinyl beside Django, as ratios"
@@ -25,6 +26,14 @@ test: test-c
 
 test-c:
 	@tools/run test meson test -C build/test --no-rebuild --print-errorlogs
+
+# The figures go to build/adversity.jsonl; docs/reliability.md says what they mean.
+adversity:
+	@mkdir -p build && rm -f build/adversity.jsonl
+	@tools/run test env VINYL_ADVERSITY=full VINYL_TEST_SECONDS=3600 \
+	  VINYL_ADVERSITY_REPORT=$(CURDIR)/build/adversity.jsonl \
+	  pytest -o faulthandler_timeout=3600 tests/adversity $(ARGS)
+	@cat build/adversity.jsonl
 
 django-suite:
 	@tools/run suite env PYTHONPATH=tools python -m django_suite $(if $(DJANGO),--django $(DJANGO)) \

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,7 +21,7 @@ from vinyl import _core
 MODES = ("asyncio", "uvloop", "blocking")
 LOOP_MODES = ("asyncio", "uvloop")
 # A test that waits for ever is a failure with a traceback that says where it waits.
-TEST_SECONDS = 60.0
+TEST_SECONDS = float(os.environ.get("VINYL_TEST_SECONDS", "60"))
 
 
 async def _limited(coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -199,10 +199,10 @@ class PrivatePostgres:
                 f"initdb failed: {done.stderr.strip() or done.stdout.strip()}"
             )
 
-    def _launch(self, binaries: Path) -> None:
+    def _launch(self, binaries: Path, port: int = 0) -> None:
         # Between choosing a free port and taking it someone else may: then try the next.
         for _ in range(5):
-            self.port = free_port()
+            self.port = port or free_port()
             options = {
                 "listen_addresses": "127.0.0.1",
                 "port": str(self.port),
@@ -238,6 +238,13 @@ class PrivatePostgres:
         with contextlib.suppress(FileNotFoundError):
             return (self.directory / "log").read_text(errors="replace").strip()
         return ""
+
+    def restart(self) -> None:
+        """Ends the server at once, as a crash does, and starts it again on the same port."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+        self._launch(find_binaries(), self.port)
 
     def stop(self) -> None:
         """Ends the server (clients are cut off) and removes its directory."""

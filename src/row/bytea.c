@@ -84,3 +84,9 @@ vnl_bytea_binary(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
 {
     return PyBytes_FromStringAndSize(data, len);
 }
+
+int
+vnl_decode_is_bytes(vnl_decode_fn decode)
+{
+    return decode == vnl_bytea_binary;
+}

@@ -65,6 +65,9 @@ int vnl_decode_ctx_set_parameter(vnl_decode_ctx *ctx, const char *name, const ch
  * exception set on failure: check PyErr_Occurred() only on NULL. */
 vnl_decode_fn vnl_decode_find(vnl_decode_ctx *ctx, uint32_t oid, int binary);
 
+/* Whether it copies a value's bytes as they are (bytea in binary). */
+int vnl_decode_is_bytes(vnl_decode_fn decode);
+
 /* Through the registered psycopg loader; str (text) or bytes (binary) where
  * nothing is registered.  New reference or NULL. */
 PyObject *vnl_decode_fallback(vnl_decode_ctx *ctx, uint32_t oid, int binary, const char *data, int len);

@@ -56,6 +56,14 @@ def one(alias: str, value: int = 1) -> int:
         return cursor.fetchone()[0]
 
 
+async def others_end() -> None:
+    """The other tasks of the loop end.  asyncio.gather() ends with its first cancelled child, while
+    another one may still be draining its connection.
+    """
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=10)
+
+
 async def assert_all_slots_work(alias: str) -> None:
     """max_size tasks hold a connection at the same time, each in a transaction."""
     pool = pool_of(alias)

@@ -187,6 +187,7 @@ int pg_cursor_run_wait(pg_cursor *cursor, pg_binding binding, PGresult **result)
 int pg_cursor_check_open(pg_cursor *cursor);
 /* Keeps the statement for cursor.query and the like. */
 int pg_cursor_set_statement(pg_cursor *cursor, PyObject *query, PyObject *params);
+/* Each row once: its large values are gone then. */
 PyObject *pg_cursor_row(pg_cursor *cursor, int row);
 
 /* --- py_named.c --- */

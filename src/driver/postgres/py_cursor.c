@@ -54,33 +54,6 @@ pg_cursor_take(pg_cursor *cur, PGresult *result)
     return 0;
 }
 
-PyObject *
-pg_cursor_row(pg_cursor *cur, int row)
-{
-    vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
-    PyObject *tuple = PyTuple_New(cur->ncols);
-    for (int i = 0; tuple != NULL && i < cur->ncols; i++) {
-        PyObject *value = NULL;
-        if (PQgetisnull(cur->result, row, i)) {
-            value = Py_NewRef(Py_None);
-        }
-        else {
-            Oid oid = PQftype(cur->result, i);
-            const char *data = PQgetvalue(cur->result, row, i);
-            int len = PQgetlength(cur->result, row, i);
-            value = cur->decoders[i] != NULL ? cur->decoders[i](ctx, oid, data, len)
-                                             : vnl_decode_fallback(ctx, oid, cur->binary, data, len);
-        }
-        if (value == NULL) {
-            Py_CLEAR(tuple);
-        }
-        else {
-            PyTuple_SET_ITEM(tuple, i, value);
-        }
-    }
-    return tuple;
-}
-
 int
 pg_cursor_check_open(pg_cursor *cur)
 {

@@ -1,0 +1,66 @@
+/* A row of a PGresult, decoded. */
+#include "py.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LARGE (4 << 20)
+#define STEP ((size_t)1 << 20)
+
+/* The bytes of a large value.  libpq has them twice already, in its input
+ * buffer and in the result.  A row is read once, so that the result's pages go
+ * back to the system as they are copied: the third copy takes the second's place. */
+static PyObject *
+take_large(char *data, size_t len)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)len);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *out = PyBytes_AS_STRING(bytes);
+    char *whole = (char *)(((uintptr_t)data + page - 1) / page * page); /* the first page that is all ours */
+    for (size_t at = 0; at < len; at += STEP) {
+        size_t n = len - at < STEP ? len - at : STEP;
+        memcpy(out + at, data + at, n);
+        char *end = (char *)((uintptr_t)(data + at + n) / page * page);
+        if (end > whole) {
+            (void)madvise(whole, (size_t)(end - whole), MADV_DONTNEED);
+            whole = end;
+        }
+    }
+    return bytes;
+}
+
+PyObject *
+pg_cursor_row(pg_cursor *cur, int row)
+{
+    vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
+    PyObject *tuple = PyTuple_New(cur->ncols);
+    for (int i = 0; tuple != NULL && i < cur->ncols; i++) {
+        PyObject *value = NULL;
+        if (PQgetisnull(cur->result, row, i)) {
+            value = Py_NewRef(Py_None);
+        }
+        else {
+            Oid oid = PQftype(cur->result, i);
+            char *data = PQgetvalue(cur->result, row, i);
+            int len = PQgetlength(cur->result, row, i);
+            if (len >= LARGE && vnl_decode_is_bytes(cur->decoders[i])) {
+                value = take_large(data, (size_t)len);
+            }
+            else {
+                value = cur->decoders[i] != NULL ? cur->decoders[i](ctx, oid, data, len)
+                                                 : vnl_decode_fallback(ctx, oid, cur->binary, data, len);
+            }
+        }
+        if (value == NULL) {
+            Py_CLEAR(tuple);
+        }
+        else {
+            PyTuple_SET_ITEM(tuple, i, value);
+        }
+    }
+    return tuple;
+}

@@ -1,0 +1,267 @@
+"""SQLite: locked, full, read-only, corrupt, cancelled in its busy wait, killed in a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from adversity_support import count, report
+from adversity_support.whole import assert_nobody_holds_a_slot, one
+from django.db import DatabaseError, OperationalError, connections, transaction
+from fix_engine import Engine, installed
+from library.models import Author
+
+import vinyl
+from vinyl.backends.base import close_pools
+
+pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+on_a_loop = pytest.mark.modes("asyncio", "uvloop")
+
+LOCKER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read(1)
+db.execute("COMMIT")
+print("free", flush=True)
+"""
+
+
+class Locked:
+    """The database file, locked by another process until ``free()``."""
+
+    def __init__(self, path: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", LOCKER, path],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "locked\n"
+
+    def let_go(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("x")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        self.process.communicate()
+
+
+@contextmanager
+def locked(path: str) -> Iterator[Locked]:
+    other = Locked(path)
+    try:
+        yield other
+    finally:
+        other.end()
+
+
+def make(alias: str, name: str, rows: int = 1) -> None:
+    with transaction.atomic(using=alias):
+        for _ in range(rows):
+            Author.objects.using(alias).create(name=name)
+
+
+def number_of(alias: str, name: str) -> int:
+    return Author.objects.using(alias).filter(name=name).count()
+
+
+@on_a_loop
+async def test_locked_by_another_process(engine: Engine) -> None:
+    """The task waits, the loop goes on, and the statement is done when the lock is free."""
+    with locked(engine.conf["NAME"]) as other:
+        writing = asyncio.create_task(Author.vinyl.create(name="late"))
+        turns = 0
+        while turns < 50:
+            await asyncio.sleep(0.002)
+            assert await vinyl.run(one, engine.alias, turns) == turns  # readers are not kept out
+            turns += 1
+        assert not writing.done()
+        other.let_go()
+        await writing
+    assert await vinyl.run(number_of, engine.alias, "late") == 1
+
+
+@on_a_loop
+async def test_cancelled_in_the_busy_wait(engine: Engine) -> None:
+    with locked(engine.conf["NAME"]):
+        for _ in range(count(3, 20)):
+            began = time.monotonic()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await vinyl.run(make, engine.alias, "never", 2)
+            assert time.monotonic() - began < 0.6
+            assert_nobody_holds_a_slot(engine.alias)
+    assert await vinyl.run(number_of, engine.alias, "never") == 0
+    await vinyl.run(make, engine.alias, "then")
+
+
+async def test_locked_too_long(engine: Engine) -> None:
+    with locked(engine.conf["NAME"]):
+        await vinyl.run(_set_busy_timeout, engine.alias)
+        with pytest.raises(OperationalError, match="locked"):
+            await vinyl.run(make, engine.alias, "never")
+    assert await vinyl.run(number_of, engine.alias, "never") == 0
+
+
+def _set_busy_timeout(alias: str) -> None:
+    connections[alias].close()
+    close_pools(alias)
+    connections.settings[alias]["OPTIONS"] = {"timeout": 0.2}
+    connections[alias].settings_dict["OPTIONS"] = {"timeout": 0.2}
+
+
+@pytest.fixture
+def small_disk(engine: Engine, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB with a copy of the database."""
+    if os.geteuid() != 0:
+        pytest.skip("a small tmpfs can be mounted by root only")
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    try:
+        path = place / "full.sqlite3"
+        path.write_bytes(Path(engine.conf["NAME"]).read_bytes())
+        with installed({"default": engine.conf | {"NAME": str(path)}}):
+            yield path
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+async def test_full_disk(engine: Engine, small_disk: Path) -> None:
+    alias = "default"
+    await vinyl.run(make, alias, "before", 3)
+    with pytest.raises(OperationalError, match=r"full|disk I/O error"):
+        await vinyl.run(make, alias, "x" * 100_000, 30)
+    assert await vinyl.run(number_of, alias, "x" * 100_000) == 0
+    # Room again: the same session goes on.
+    await vinyl.run(make, alias, "after", 3)
+    assert await vinyl.run(number_of, alias, "before") == 3
+    assert await vinyl.run(number_of, alias, "after") == 3
+    assert await vinyl.run(integrity, alias) == "ok"
+
+
+def integrity(alias: str) -> str:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("PRAGMA integrity_check")
+        return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def read_only(engine: Engine) -> Iterator[str]:
+    uri = f"file:{engine.conf['NAME']}?mode=ro"
+    with installed({"default": engine.conf | {"NAME": uri, "OPTIONS": {"uri": True}}}):
+        yield "default"
+
+
+async def test_read_only(engine: Engine, read_only: str) -> None:
+    for _ in range(3):
+        with pytest.raises(OperationalError, match="readonly"):
+            await vinyl.run(make, read_only, "never", 2)
+        assert await vinyl.run(number_of, read_only, "never") == 0
+
+
+@pytest.fixture
+def corrupt(engine: Engine, tmp_path: Path) -> Iterator[str]:
+    path = tmp_path / "corrupt.sqlite3"
+    good = bytearray(Path(engine.conf["NAME"]).read_bytes())
+    dice = random.Random(1)
+    for at in range(100, len(good)):
+        if dice.random() < 0.05:
+            good[at] = dice.randrange(256)
+    path.write_bytes(good)
+    with installed({"default": engine.conf | {"NAME": str(path)}}):
+        yield "default"
+
+
+async def test_corrupt(engine: Engine, corrupt: str) -> None:
+    for _ in range(3):
+        with pytest.raises(DatabaseError, match=r"malformed|not a database|corrupt"):
+            await vinyl.run(use_or_raise, corrupt)
+
+
+def use_or_raise(alias: str) -> None:
+    make(alias, "never", 50)
+    if integrity(alias) != "ok":
+        raise DatabaseError("malformed, says integrity_check")
+
+
+async def test_no_database_at_all(engine: Engine, not_a_database: str) -> None:
+    with pytest.raises(DatabaseError, match="not a database"):
+        await vinyl.run(number_of, not_a_database, "x")
+
+
+@pytest.fixture
+def not_a_database(engine: Engine, tmp_path: Path) -> Iterator[str]:
+    path = tmp_path / "text.sqlite3"
+    path.write_bytes(b"This is text, not a database. " * 500)
+    with installed({"default": engine.conf | {"NAME": str(path)}}):
+        yield "default"
+
+
+VICTIM = """
+import asyncio, os, sys, threading
+sys.path[:0] = sys.argv[2:]
+os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
+from django.conf import settings
+settings.DATABASES = {"default": {"ENGINE": "vinyl.backends.sqlite3", "NAME": sys.argv[1]}}
+import django
+django.setup()
+import vinyl
+from library.models import Author
+
+async def task(number):
+    for turn in range(10**9):
+        name = f"{os.getpid()}.{number}.{turn}"
+        async with vinyl.atomic():
+            await Author.vinyl.create(name=name)
+            await Author.vinyl.create(name=name)
+        os.write(1, f"{name}\\n".encode())
+
+async def main():
+    await asyncio.gather(*[task(number) for number in range(4)])
+
+asyncio.run(main())
+"""
+
+
+def test_killed_in_a_transaction(engine: Engine) -> None:
+    """SIGKILL at any moment: each pair of rows is there or not, the acknowledged ones are."""
+    path = engine.conf["NAME"]
+    acknowledged: set[str] = set()
+    dice = random.Random(2)
+    kills = count(3, 60)
+    tests = str(Path(__file__).parent.parent)
+    for _ in range(kills):
+        with subprocess.Popen(
+            [sys.executable, "-c", VICTIM, path, tests], stdout=subprocess.PIPE, text=True
+        ) as victim:
+            assert victim.stdout is not None
+            for _ in range(1 + dice.randrange(30)):
+                acknowledged.add(victim.stdout.readline().strip())
+            victim.send_signal(signal.SIGKILL)
+            # A line cut short by the kill is none.
+            acknowledged.update(line[:-1] for line in victim.stdout if line.endswith("\n"))
+    with sqlite3.connect(path) as db:
+        rows = db.execute("SELECT name, count(*) FROM library_author GROUP BY name").fetchall()
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+    assert {number for _, number in rows} == {2}, "torn"
+    assert acknowledged <= {name for name, _ in rows}, "lost commits"
+    report("sqlite killed", kills=kills, acknowledged=len(acknowledged), committed=len(rows))
