@@ -1,9 +1,11 @@
 """The errors that vinyl adds to Django's."""
 
-from django.core.exceptions import SynchronousOnlyOperation
-from django.db.utils import OperationalError
+from __future__ import annotations
 
-__all__ = ["NeedsEventLoop", "NotFetched", "PoolTimeout"]
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db.utils import DataError, OperationalError
+
+__all__ = ["IntegerOutOfRange", "NeedsEventLoop", "NotFetched", "PoolTimeout"]
 
 
 class NotFetched(SynchronousOnlyOperation):
@@ -16,6 +18,22 @@ class NotFetched(SynchronousOnlyOperation):
 
 class PoolTimeout(OperationalError):
     """No connection became free within ``OPTIONS["pool"]["timeout"]`` seconds."""
+
+
+class IntegerOutOfRange(DataError, OverflowError):
+    """An integer that no column of the database can hold.
+
+    An OverflowError too, which Django's own SQLite backend lets through.
+    """
+
+    @classmethod
+    def of(cls, value: int, position: int) -> IntegerOutOfRange:
+        """For the parameter at `position`, from 1; a value of many digits is not spelt out."""
+        bits = value.bit_length()
+        shown = int.__repr__(value) if bits <= 256 else f"an integer of {bits} bits"
+        return cls(
+            f"Python int too large to convert to SQLite INTEGER: parameter {position} is {shown}"
+        )
 
 
 class NeedsEventLoop(RuntimeError):

@@ -211,6 +211,41 @@ frame_above(PyObject *const *args, Py_ssize_t nargs)
     return frame;
 }
 
+static int
+has_constant(PyFrameObject *frame, PyCodeObject *constant)
+{
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    PyObject *constants = PyObject_GetAttrString((PyObject *)code, "co_consts");
+    int found = 0;
+    Py_DECREF(code);
+    if (constants == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    for (Py_ssize_t i = 0; !found && i < PyTuple_GET_SIZE(constants); i++) {
+        found = PyTuple_GET_ITEM(constants, i) == (PyObject *)constant;
+    }
+    Py_DECREF(constants);
+    return found;
+}
+
+/* The running frame in whose text the lambda or comprehension stands, whoever
+ * calls it; else the one that calls it.  New reference, or NULL. */
+static PyFrameObject *
+frame_of_writer(PyFrameObject *frame, PyCodeObject *code)
+{
+    PyFrameObject *caller = PyFrame_GetBack(frame);
+    PyFrameObject *writer = (PyFrameObject *)Py_XNewRef((PyObject *)caller);
+    while (writer != NULL && !has_constant(writer, code)) {
+        Py_SETREF(writer, PyFrame_GetBack(writer));
+    }
+    if (writer == NULL) {
+        return caller;
+    }
+    Py_XDECREF(caller);
+    return writer;
+}
+
 PyObject *
 vnl_frame_in_coroutine(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -220,11 +255,12 @@ vnl_frame_in_coroutine(PyObject *module, PyObject *const *args, Py_ssize_t nargs
         PyCodeObject *code = PyFrame_GetCode(frame);
         answer = (code->co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE)) != 0;
         int look_further = !answer && is_transparent(code);
+        PyFrameObject *next = look_further ? frame_of_writer(frame, code) : NULL;
         Py_DECREF(code);
         if (!look_further) {
             break;
         }
-        Py_SETREF(frame, PyFrame_GetBack(frame));
+        Py_SETREF(frame, next);
     }
     Py_XDECREF(frame);
     return PyErr_Occurred() ? NULL : PyBool_FromLong(answer);

@@ -224,6 +224,7 @@ operation_start(vnl_operation *self, PyObject **result)
         *result = operation_run_inline(self);
         return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
     }
+    self->executing = 1; /* the loop's Python code may let others run */
     PyObject *reactor = (PyObject *)vnl_reactor_of(loop);
     *result = NULL;
     if (reactor != NULL && self->scope == NULL) {
@@ -234,6 +235,7 @@ operation_start(vnl_operation *self, PyObject **result)
     }
     Py_DECREF(loop);
     Py_XDECREF(reactor);
+    self->executing = 0;
     if (self->fiber == NULL) {
         operation_finish(self);
         return PYGEN_ERROR;
@@ -524,6 +526,14 @@ operation_repr(PyObject *op)
     return text;
 }
 
+/* In an f-string, a template or a join() it would pass for a value. */
+static PyObject *
+operation_str(PyObject *op)
+{
+    raise_not_awaited(op, "turned into text");
+    return NULL;
+}
+
 /* --- life ----------------------------------------------------------------- */
 
 static void
@@ -624,6 +634,7 @@ static PyType_Slot operation_slots[] = {
     {Py_tp_richcompare, operation_richcompare},
     {Py_tp_hash, operation_hash},
     {Py_tp_repr, operation_repr},
+    {Py_tp_str, operation_str},
     {Py_tp_iter, operation_iter},
     {Py_tp_iternext, operation_iternext},
     {Py_nb_bool, operation_bool},

@@ -180,3 +180,27 @@ async def test_other_sync_code_is_untouched(database) -> None:
         assert s.b.reviewer_id == s.bob.pk
 
     plain()
+
+
+async def test_a_lambda_is_the_coroutines_whoever_calls_it(database) -> None:
+    def call(function):
+        return function()
+
+    author = await Writer.vinyl.create(name="A")
+    await call(lambda: author.save())
+    assert [await each for each in call(lambda: [author.save() for _ in range(2)])] == [None, None]
+
+    def helper():
+        return call(lambda: author.save())  # this lambda is sync code's
+
+    with pytest.raises(NotFetched, match=r"vinyl\.run"):
+        helper()
+
+
+async def test_an_operation_is_not_text(database) -> None:
+    operation = Writer.vinyl.count()
+    for use in (str, format, lambda op: f"{op} writers"):
+        with pytest.raises(NotFetched, match="turned into text"):
+            use(operation)
+    assert "not awaited" in repr(operation)
+    assert await operation == 0

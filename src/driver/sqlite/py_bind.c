@@ -40,6 +40,20 @@ bind_buffer(sqlite3_stmt *raw, int at, PyObject *value)
     return rc;
 }
 
+static void
+raise_out_of_range(PyObject *value, int at)
+{
+    PyObject *module = PyImport_ImportModule("vinyl.exceptions");
+    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, "IntegerOutOfRange");
+    PyObject *error = cls == NULL ? NULL : PyObject_CallMethod(cls, "of", "Oi", value, at);
+    if (error != NULL) {
+        PyErr_SetObject(cls, error);
+    }
+    Py_XDECREF(error);
+    Py_XDECREF(cls);
+    Py_XDECREF(module);
+}
+
 static int
 bind_int(sqlite3_stmt *raw, int at, PyObject *value)
 {
@@ -47,7 +61,7 @@ bind_int(sqlite3_stmt *raw, int at, PyObject *value)
     long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
 
     if (overflow != 0) {
-        PyErr_SetString(PyExc_OverflowError, "Python int too large to convert to SQLite INTEGER");
+        raise_out_of_range(value, at);
         return -1;
     }
     if (number == -1 && PyErr_Occurred()) {

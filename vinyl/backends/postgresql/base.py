@@ -39,7 +39,22 @@ CONNECT_TIMEOUT = 130
 _NOT_LIBPQ = ("context", "cursor_factory", "prepare_threshold", "prepared_max")
 
 
+#: Parameters that no traceback with locals, log or repr may show.
+_SECRETS = ("password", "sslpassword")
+
+
+class Secret(str):
+    """Text whose repr hides it: Django's frames, where a connection fails, hold the parameters."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+
 def _text(key: str, value: Any) -> str:
+    if isinstance(value, Secret):
+        return value
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, str | int | float):
@@ -70,6 +85,13 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
         close_pools(self.alias)
 
     # --- connections --------------------------------------------------------
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        for key in _SECRETS:
+            if isinstance(params.get(key), str):
+                params[key] = Secret(params[key])
+        return params
 
     def _config_key(self, conn_params: dict[str, Any]) -> tuple[Any, ...]:
         options = self.settings_dict["OPTIONS"]
