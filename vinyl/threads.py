@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.db import close_old_connections, reset_queries
+from asgiref.sync import SyncToAsync, iscoroutinefunction, sync_to_async
+from django.db import close_old_connections, connections, reset_queries
 
 from vinyl._core import FIBER, await_, where
 
-__all__ = ["call_in_thread", "in_thread", "is_in_thread"]
+__all__ = ["call_in_thread", "close_in_thread_of_request", "in_thread", "is_in_thread"]
 
 logger = logging.getLogger("django.request")
 
@@ -90,3 +90,21 @@ def _call(fn: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -
         return fn(*args, **kwargs)
     finally:
         close_old_connections()
+
+
+async def close_in_thread_of_request() -> None:
+    """Closes the connections of the thread that sync_to_async() made for this request, if any.
+
+    The thread ends with the request, and Django's signals, which close connections elsewhere, are
+    sent in the request's fiber: nobody else would before the garbage collector does.
+    """
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    executor = SyncToAsync.context_to_thread_executor.get(context) if context else None
+    if executor is not None:
+        await asyncio.get_running_loop().run_in_executor(executor, _close_connections)
+
+
+def _close_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:  # a test's, which outlives the request
+            connection.close()

@@ -239,6 +239,18 @@ async def test_a_cancelled_request_waits_for_its_thread(
     assert request.status == 0
 
 
+@pytest.mark.parametrize(("query", "status"), [("", 200), ("?fail", 500)])
+async def test_connections_of_a_requests_thread_are_closed_with_it(
+    engine: Engine, asgi: App, control: Any, query: str, status: int
+) -> None:
+    app = asgi()
+    assert (await visit(app, f"/sent-to-thread{query}")).status == status
+    (ident, wrapper), opened = control.seen
+    assert ident != threading.get_ident()
+    assert opened is not None
+    assert wrapper.connection is None
+
+
 async def test_in_thread_elsewhere(engine: Engine) -> None:
     here = threading.get_ident()
     ident = vinyl.in_thread(threading.get_ident)

@@ -31,6 +31,7 @@ urlpatterns = [
     path("thread-write", views.thread_write),
     path("thread-body", views.thread_body),
     path("in-thread", views.blocking),
+    path("sent-to-thread", views.sent_to_thread),
     path("decorated-in-thread", views.decorated_blocking),
     path("stream", views.stream),
     path("async-stream", views.async_stream),

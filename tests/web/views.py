@@ -7,10 +7,10 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import aauthenticate, aget_user, alogin
 from django.core import paginator
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
@@ -152,6 +152,19 @@ def thread_write(request: HttpRequest) -> HttpResponse:
     if "fail" in request.GET:
         raise ArithmeticError("after writing")
     return HttpResponse("written")
+
+
+def _count_in_thread() -> int:
+    control.seen.append((threading.get_ident(), connections["default"]))
+    return Publisher.objects.count()
+
+
+async def sent_to_thread(request: HttpRequest) -> HttpResponse:
+    count = await sync_to_async(_count_in_thread)()
+    control.seen.append(control.seen[0][1].connection)
+    if "fail" in request.GET:
+        raise ArithmeticError("after counting")
+    return HttpResponse(str(count))
 
 
 @vinyl.in_thread

@@ -22,6 +22,7 @@ from vinyl import native
 from vinyl._core import Operation, await_
 from vinyl.backends.base import close_pools
 from vinyl.handlers.modes import ModesMixin
+from vinyl.threads import close_in_thread_of_request
 
 __all__ = ["ASGIHandler", "StaticFilesHandler"]
 
@@ -62,14 +63,17 @@ class ASGIHandler(ModesMixin, asgi.ASGIHandler):
         except RequestAborted:
             return
         native.in_request.get().callback(body_file.close)
-        with _Client(receive):
-            response = await Operation(self.respond, (scope, body_file, send))
-            if response is None:
-                return
-            try:
-                await self.send_response(response, send)
-            finally:
-                await Operation(self.finish, (response,))
+        try:
+            with _Client(receive):
+                response = await Operation(self.respond, (scope, body_file, send))
+                if response is None:
+                    return
+                try:
+                    await self.send_response(response, send)
+                finally:
+                    await Operation(self.finish, (response,))
+        finally:
+            await close_in_thread_of_request()
 
     def respond(
         self, scope: MutableMapping[str, Any], body_file: IO[bytes], send: Send
