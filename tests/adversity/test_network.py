@@ -94,7 +94,7 @@ async def test_cut_anywhere(
     alias = proxied.alias
     await vinyl.run(fill, alias)
     everything = 20_000
-    points = random.Random(3).sample(range(1, everything), count(12, 400))
+    points = random.Random(3).sample(range(1, everything), count(12, 150))
     errors = 0
     for number, cut_at in enumerate(points):
         await vinyl.run(close_all, alias)
@@ -270,7 +270,7 @@ async def test_garbled(proxied: Engine, proxy: Proxy) -> None:
         )  # fmt: skip
     outcomes = {"fine": 0, "database error": 0, "timeout": 0, "other": 0}
     others: list[BaseException] = []
-    for seed in range(count(25, 1000)):
+    for seed in range(count(25, 200)):
         proxy.change = garbler(seed, first=random.Random(seed).randrange(2_000), chance=0.003)
         try:
             async with asyncio.timeout(0.3):

@@ -246,7 +246,7 @@ def test_killed_in_a_transaction(engine: Engine) -> None:
     path = engine.conf["NAME"]
     acknowledged: set[str] = set()
     dice = random.Random(2)
-    kills = count(3, 60)
+    kills = count(3, 30)
     tests = str(Path(__file__).parent.parent)
     for _ in range(kills):
         with subprocess.Popen(
