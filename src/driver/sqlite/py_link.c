@@ -410,7 +410,13 @@ vnl_link_rollback_wait(vnl_link *link)
     if (link->conn == NULL || sqlite3_get_autocommit(link->conn->db)) {
         return 0;
     }
+    /* A cancel must not stop it half way: Django then ends the transaction by
+     * isolation_level = None, which commits what is open, as in sqlite3. */
+    link->state->core->shield_enter();
     rc = run_wait(link, "ROLLBACK");
+    if (link->state->core->shield_leave() < 0) {
+        rc = -1;
+    }
     if ((link->conn->pins & VNL_PIN_TEMP) != 0) {
         vnl_sqlite_pin_after(link->conn, &(vnl_sqlite_stmt){.kind = VNL_KIND_ROLLBACK});
     }
