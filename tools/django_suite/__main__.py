@@ -162,7 +162,7 @@ def save(directory: Path, found: list[Difference]) -> None:
         (directory / f"{name}.txt").write_text(head + difference.text)
 
 
-def report(run: Run, rows: list[tuple[str | int, ...]], ours: Outcomes) -> str:
+def report(run: Run, rows: list[tuple[str | int, ...]], ours: Outcomes, known: int) -> str:
     """The table, in Markdown, with what it was made by."""
     options = run.options
     server = run.server.psql("SHOW server_version") if run.server else sqlite3.sqlite_version
@@ -170,7 +170,8 @@ def report(run: Run, rows: list[tuple[str | int, ...]], ours: Outcomes) -> str:
         f"Django {run.environment.version}, {run.configuration} {server}, mode {options.mode}, "
         f"Python {sys.version.split()[0]}, {datetime.date.today()}; "
         f"{ours.counters.get('statements', 0)} statements, "
-        f"{ours.counters.get('suspends', 0)} suspensions, {ours.seconds:.0f} s of processes",
+        f"{ours.counters.get('suspends', 0)} suspensions, {ours.seconds:.0f} s of processes; "
+        f"{known} of the failed are in known.txt",
         "",
         f"| {' | '.join(HEAD)} |",
         f"|---|{'---:|' * (len(HEAD) - 1)}",
@@ -196,7 +197,7 @@ def judge(run: Run, batches: list[tuple[str, ...]]) -> int:
     facts = (run.environment.version, options.db, options.mode)
     open_ = [one for one in found if not any(line.holds(*facts, one.test) for line in known)]
     save(directory / "differences", open_)
-    text = report(run, table(theirs, ours, open_), ours)
+    text = report(run, table(theirs, ours, open_), ours, len(found) - len(open_))
     (directory / "result.md").write_text(text)
     print(text)
     for difference in open_:
