@@ -10,10 +10,10 @@ from fix_postgres import waived
 from project_support import ENGINES, WAYS, Project
 
 CASES = ("shop", "-p", "cases_*.py")
-TESTS = 38
+TESTS = 36
 # The part that commits.
 COMMITTING = ("shop", "-p", "cases_transaction.py")
-COMMITTED = 9
+COMMITTED = 7
 
 
 def make_project(
@@ -50,6 +50,10 @@ def lasting(request: pytest.FixtureRequest, tmp_path: Path, way: str) -> Iterato
 
 def test_one_process(project: Project) -> None:
     project.test(*CASES).assert_passed(TESTS)
+
+
+def test_serialized_rollback(project: Project) -> None:
+    project.test("shop.serialized").assert_passed(2)
 
 
 def test_parallel(project: Project) -> None:

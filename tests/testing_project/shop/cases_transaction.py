@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 from django.test import TransactionTestCase
@@ -63,16 +62,6 @@ class Sequences(TransactionTestCase):
         self.assertEqual((await Customer.vinyl.create(name="first")).pk, 1)
 
     test_first_key_2 = test_first_key_1
-
-
-class Serialized(TransactionTestCase):
-    serialized_rollback = True
-
-    async def test_what_migrations_made_is_there_1(self) -> None:
-        self.assertTrue(await ContentType.vinyl.filter(model="customer").exists())
-        await ContentType.vinyl.all().delete()
-
-    test_what_migrations_made_is_there_2 = test_what_migrations_made_is_there_1
 
 
 def plain_names_and_close() -> list[str]:
