@@ -73,7 +73,8 @@ def database(engine: str, directory: str) -> Iterator[dict[str, Any]]:
     with PrivatePostgres() as server:
         server.psql("CREATE DATABASE bench")
         yield server.django("django.db.backends.postgresql", "bench") | {
-            "HOST": "127.0.0.1",
+            "HOST": "127.0.0.1",  # over TCP, as most deployments are
+            "PASSWORD": server.password,
         }
 
 
