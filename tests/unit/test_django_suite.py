@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from django_suite.batches import make_batches
-from django_suite.compare import Difference, differences, read_known, table
+from django_suite.compare import Difference, differences, read_known, shows_nothing, table
 from django_suite.outcome import Outcome, Outcomes, read_results
 
 
@@ -86,6 +86,43 @@ def test_outcomes_are_kept_and_added() -> None:
     assert again.counters == {"statements": 5}
     assert again.seconds == 2.5
     assert list(again.tests) == ["app.T.a", "app.T.b"]
+
+
+def test_probes_are_counted_apart(tmp_path: Path) -> None:
+    path = tmp_path / "results"
+    probes = [{"event": "probe", "id": "default", "statements": 1, "suspends": n} for n in (3, 0)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in probes))
+    read = read_results(path)
+    assert read.tests == {}
+    assert read.counters["probes"] == 2
+    assert read.counters["probes_without_suspends"] == 1
+    assert read.counters["probes_without_statements"] == 0
+    read.counters |= {"statements": 12, "suspends": 3}
+    assert (read.own("statements"), read.own("suspends")) == (10, 0)
+
+
+def nothing(mode: str, whole: bool = False, **counters: int) -> list[str]:
+    return shows_nothing(mode, Outcomes({}, counters), whole=whole)
+
+
+def test_a_run_that_shows_nothing_says_why() -> None:
+    good = {
+        "probes": 1, "probe_statements": 1, "probe_suspends": 2, "statements": 9, "suspends": 5,
+        "probes_without_statements": 0, "probes_without_suspends": 0, "test_tasks": 4,
+    }  # fmt: skip
+    for mode in ("fiber", "tasks", "native", "blocking"):
+        assert nothing(mode, whole=True, **good) == []
+    # Quick tests on SQLite suspend no fiber; the probe does.
+    assert nothing("fiber", **good | {"suspends": 2}) == []
+    assert nothing("fiber", whole=True, **good | {"suspends": 2}) == ["The tests made no suspends."]
+    [reason] = nothing("fiber", **good | {"probes_without_suspends": 1})
+    assert reason == "On a test database no fiber was suspended."
+    assert nothing("blocking", **good | {"probes_without_suspends": 1}) == []
+    assert len(nothing("blocking", **good | {"probes_without_statements": 1})) == 1
+    assert nothing("tasks", **good | {"test_tasks": 0}) == ["No test ran in a task of its own."]
+    # Apps without a database, and a run that lost its probes.
+    assert nothing("fiber") == []
+    assert nothing("fiber", whole=True) == nothing("fiber", statements=1) != []
 
 
 def test_table_counts_by_app() -> None:

@@ -31,19 +31,13 @@ from private_postgres import PostgresUnavailable, PrivatePostgres
 
 from . import environment as environments
 from .batches import make_batches
-from .compare import Difference, differences, read_known, table
+from .compare import Difference, differences, read_known, shows_nothing, table
 from .environment import Environment, say
 from .outcome import Outcomes
 from .place import choose_user, home, readable_python
 from .processes import SETTINGS, Processes, Side
 
-#: Each mode, and the counters without which its run shows nothing.
-NEEDED = {
-    "blocking": ("statements",),
-    "fiber": ("statements", "suspends"),
-    "tasks": ("statements", "suspends", "test_tasks"),
-    "native": ("statements", "suspends"),
-}
+MODES = ("fiber", "tasks", "native", "blocking")
 DATABASES = {"sqlite": "sqlite3", "sqlite3": "sqlite3", "postgresql": "postgresql"}
 HEAD = ("app", "tests", "passed", "skipped", "failed", "differences")
 
@@ -89,7 +83,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="django_suite", description=__doc__)
     parser.add_argument("--django", default="6.1", help="6.1, or exactly 6.1.3")
     parser.add_argument("--db", default="sqlite3", choices=sorted(DATABASES))
-    parser.add_argument("--mode", default="fiber", choices=(*NEEDED, "django"))
+    parser.add_argument("--mode", default="fiber", choices=(*MODES, "django"))
     parser.add_argument("--apps", default="", help="names of test apps; none: all but GIS")
     parser.add_argument("--without", default="", help="names of test apps to leave out")
     parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
@@ -169,8 +163,8 @@ def report(run: Run, rows: list[tuple[str | int, ...]], ours: Outcomes, known: i
     lines = [
         f"Django {run.environment.version}, {run.configuration} {server}, mode {options.mode}, "
         f"Python {sys.version.split()[0]}, {datetime.date.today()}; "
-        f"{ours.counters.get('statements', 0)} statements, "
-        f"{ours.counters.get('suspends', 0)} suspensions, {ours.seconds:.0f} s of processes; "
+        f"{ours.own('statements')} statements, "
+        f"{ours.own('suspends')} suspensions, {ours.seconds:.0f} s of processes; "
         f"{known} of the failed are in known.txt",
         "",
         f"| {' | '.join(HEAD)} |",
@@ -203,12 +197,12 @@ def judge(run: Run, batches: list[tuple[str, ...]]) -> int:
     for difference in open_:
         print(f"{difference.theirs} -> {difference.ours}: {difference.test}")
     print(f"{len(open_)} differences, {len(found) - len(open_)} known; {directory}")
-    failed = bool(open_)
-    for name in NEEDED[options.mode]:
-        if not ours.counters.get(name):
-            print(f"No {name} were counted: this run shows nothing about vinyl.")
-            failed = True
-    return int(failed)
+    nothing = shows_nothing(options.mode, ours, whole=not options.apps)
+    for reason in nothing:
+        print(f"{reason} This run shows nothing about vinyl.")
+    if not nothing and not ours.counters.get("probes"):
+        print("These apps use no database: nothing is shown about the driver.")
+    return int(bool(open_ or nothing))
 
 
 def main() -> int:

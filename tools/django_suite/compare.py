@@ -104,3 +104,26 @@ def table(theirs: Outcomes, ours: Outcomes, found: list[Difference]) -> list[tup
     apps = sorted(set(tests) | set(differ))
     rows = [(app, *(column[app] for column in columns)) for app in apps]
     return [*rows, ("all", *(sum(column.values()) for column in columns))]
+
+
+def shows_nothing(mode: str, ours: Outcomes, *, whole: bool) -> list[str]:
+    """Why a run says nothing about vinyl, whatever its tests say; empty if it does.
+
+    ``whole``: no apps were chosen.  Chosen apps may be without a database.
+    """
+    count = ours.counters
+    reasons = []
+    if mode == "tasks" and not count.get("test_tasks"):
+        reasons.append("No test ran in a task of its own.")
+    if not count.get("probes"):
+        if whole or count.get("statements"):
+            reasons.append("No test database was probed.")
+        return reasons
+    if count["probes_without_statements"]:
+        reasons.append("On a test database no statement went through vinyl's driver.")
+    if mode != "blocking" and count["probes_without_suspends"]:
+        reasons.append("On a test database no fiber was suspended.")
+    for name in ("statements",) if mode == "blocking" else ("statements", "suspends"):
+        if whole and not ours.own(name):
+            reasons.append(f"The tests made no {name}.")
+    return reasons

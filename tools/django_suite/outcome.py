@@ -38,6 +38,22 @@ class Outcomes:
             known.status = max(known.status, event, key=WORST.index)
             known.text = f"{known.text}\n{text}" if known.text and text else known.text or text
 
+    def note_probe(self, statements: int, suspends: int) -> None:
+        """What a probe of a test database added to the core's counters."""
+        more = {
+            "probes": 1,
+            "probe_statements": statements,
+            "probe_suspends": suspends,
+            "probes_without_statements": int(not statements),
+            "probes_without_suspends": int(not suspends),
+        }
+        for name, value in more.items():
+            self.counters[name] = self.counters.get(name, 0) + value
+
+    def own(self, name: str) -> int:
+        """The counter ``name`` without what the probes added to it."""
+        return self.counters.get(name, 0) - self.counters.get(f"probe_{name}", 0)
+
     def lost(self) -> list[str]:
         """The tests that were begun and never ended: the process died or was stopped in them."""
         return [test for test, outcome in self.tests.items() if outcome.status == "lost"]
@@ -66,7 +82,10 @@ def read_results(path: Path) -> Outcomes:
         for line in path.read_text().splitlines(keepends=True):
             if line.endswith("\n"):
                 note = json.loads(line)
-                outcomes.note(note["event"], note["id"], note["text"])
+                if note["event"] == "probe":
+                    outcomes.note_probe(note["statements"], note["suspends"])
+                else:
+                    outcomes.note(note["event"], note["id"], note["text"])
     return outcomes
 
 

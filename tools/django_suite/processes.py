@@ -129,7 +129,7 @@ class Processes:
         outcomes.seconds = time.monotonic() - process.began
         counters = process.directory / COUNTERS
         if counters.exists():
-            outcomes.counters = json.loads(counters.read_text())
+            outcomes.counters |= json.loads(counters.read_text())
         shutil.rmtree(process.directory, ignore_errors=True)
         return outcomes
 

@@ -1,7 +1,8 @@
 """In the suite's process: the TEST_RUNNER that notes what became of each test.
 
 One JSON object per line goes to the file named by VINYL_SUITE_RESULTS: ``{"event": "start"|"pass"|
-"fail"|"error"|"skip"|"xfail"|"upass", "id": …, "text": traceback or reason, "seconds": …}``.
+"fail"|"error"|"skip"|"xfail"|"upass", "id": …, "text": traceback or reason, "seconds": …}``.  The
+probe of a test database notes ``{"event": "probe", "id": alias, "statements": …, "suspends": …}``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 import unittest
 from typing import Any
 
+from django.db import connections
 from django.test.runner import DiscoverRunner
 
 # Tests start subprocesses with our environment: none of them is to write into our file.
@@ -67,8 +69,42 @@ class RecordingResult(unittest.TextTestResult):
         super().addUnexpectedSuccess(test)
 
 
+#: Statements of about 10 ms, in which a fiber is suspended for certain.
+PROBES = {
+    "postgresql": "SELECT pg_sleep(0.01)",
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) "
+    "SELECT count(*) FROM n",
+}
+
+
+def probe(alias: str) -> None:
+    """Notes what one statement on ``alias`` adds to the counters of vinyl's core.
+
+    The tests of an app may be too few, and on SQLite too quick, ever to suspend a fiber: this
+    shows that the run is in one all the same, and on vinyl's driver.
+    """
+    from vinyl import _core
+
+    connection = connections[alias]
+    before = _core.stats()
+    with connection.cursor() as cursor:
+        cursor.execute(PROBES[connection.vendor])
+        cursor.fetchall()
+    after = _core.stats()
+    line = {"event": "probe", "id": alias}
+    line |= {name: after[name] - before[name] for name in ("statements", "suspends")}
+    os.write(_results, json.dumps(line).encode() + b"\n")
+
+
 class RecordingRunner(DiscoverRunner):
-    """Django's runner with that result class."""
+    """Django's runner with that result class, and with a probe of each test database."""
 
     def get_resultclass(self) -> type[unittest.TextTestResult]:
         return RecordingResult
+
+    def setup_databases(self, **kwargs: Any) -> Any:
+        config = super().setup_databases(**kwargs)
+        for alias in kwargs.get("aliases") or ():
+            if connections[alias].settings_dict["ENGINE"].startswith("vinyl."):
+                probe(alias)
+        return config
