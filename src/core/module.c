@@ -1,8 +1,7 @@
 /* vinyl._core: fibers, operations, waiting, sessions and the pool. */
 #include "core/state.h"
 
-#include <time.h>
-
+#include "core/testing.h"
 #include "core_api.h"
 #include "fiber/bridge.h"
 #include "fiber/fiber.h"
@@ -108,88 +107,6 @@ core_stats(PyObject *module, PyObject *Py_UNUSED(ignored))
         "statements", (unsigned long long)count->statements, "jobs", (unsigned long long)count->jobs);
 }
 
-/* --- the waits themselves, for the core's own tests -------------------------- */
-
-static PyObject *
-core_test_sleep(PyObject *module, PyObject *seconds)
-{
-    double value = PyFloat_AsDouble(seconds);
-    if (value == -1.0 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (vnl_sleep_wait((int64_t)(value * 1e9)) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-core_test_turn(PyObject *module, PyObject *Py_UNUSED(ignored))
-{
-    if (vnl_turn_wait() < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-core_test_watch(PyObject *module, PyObject *args)
-{
-    int fd = -1, events = 0;
-    double seconds = -1;
-    if (!PyArg_ParseTuple(args, "ii|d", &fd, &events, &seconds)) {
-        return NULL;
-    }
-    vnl_watch *watch = vnl_watch_new(fd);
-    if (watch == NULL) {
-        return PyErr_NoMemory();
-    }
-    int64_t deadline = seconds < 0 ? VNL_FOREVER : vnl_now() + (int64_t)(seconds * 1e9);
-    int ready = vnl_watch_wait(watch, events, deadline);
-    vnl_watch_free(watch);
-    return ready < 0 ? NULL : PyLong_FromLong(ready);
-}
-
-/* Calls fn() behind a shield. */
-static PyObject *
-core_test_shield(PyObject *module, PyObject *fn)
-{
-    vnl_shield_enter();
-    PyObject *result = PyObject_CallNoArgs(fn);
-    if (vnl_shield_leave() < 0) {
-        Py_CLEAR(result);
-    }
-    return result;
-}
-
-static void
-job_sleep(void *arg)
-{
-    struct timespec ts = *(struct timespec *)arg;
-    nanosleep(&ts, NULL);
-}
-
-static PyObject *
-core_test_job(PyObject *module, PyObject *seconds)
-{
-    double value = PyFloat_AsDouble(seconds);
-    if (value == -1.0 && PyErr_Occurred()) {
-        return NULL;
-    }
-    struct timespec *ts = PyMem_Malloc(sizeof(*ts));
-    if (ts == NULL) {
-        return PyErr_NoMemory();
-    }
-    ts->tv_sec = (time_t)value;
-    ts->tv_nsec = (long)((value - (double)ts->tv_sec) * 1e9);
-    int failed = vnl_job_wait(job_sleep, ts);
-    PyMem_Free(ts);
-    if (failed < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
 PyDoc_STRVAR(run_doc,
              "run(fn, /, *args, **kwargs)\n--\n\n"
              "An Operation of synchronous code: awaited, its database I/O suspends the task.");
@@ -238,12 +155,6 @@ static PyMethodDef core_methods[] = {
     {"exchange_pin", vnl_pin_exchange, METH_O,
      "exchange_pin(pin, /)\n--\n\nMakes all tasks share the sessions of this Pin (None: each has its own\n"
      "again); the one that was in force, or None. For tests."},
-    {"_sleep", core_test_sleep, METH_O, "The wait for a deadline, in seconds. For tests."},
-    {"_turn", core_test_turn, METH_NOARGS, "The wait for the loop's next turn. For tests."},
-    {"_watch", core_test_watch, METH_VARARGS,
-     "_watch(fd, events, seconds=-1): the wait for a descriptor. For tests."},
-    {"_shield", core_test_shield, METH_O, "Calls fn() behind a shield. For tests."},
-    {"_job", core_test_job, METH_O, "Sleeps on the helper thread, in seconds. For tests."},
     {"stats", core_stats, METH_NOARGS, "stats()\n--\n\nCounters since the start of the process, as a dict."},
     {NULL},
 };
@@ -289,7 +200,6 @@ intern_names(vnl_state *state)
         {&state->str_call_soon, "call_soon"},
         {&state->str_context, "context"},
         {&state->str_throw, "throw"},
-        {&state->str_close, "close"},
         {&state->str_await, "__await__"},
         {&state->str_scope, "_vinyl_scope"},
         {&state->str_reactor, "_vinyl_reactor"},
@@ -362,7 +272,7 @@ core_exec(PyObject *module)
         vnl_fiber_setup(module) < 0 || vnl_waiter_setup(module) < 0 || vnl_reactor_setup(module) < 0 ||
         vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_pin_setup(module) < 0 ||
         vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
-        vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0) {
+        vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||

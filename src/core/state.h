@@ -41,7 +41,6 @@ typedef struct {
     PyObject *str_call_soon;
     PyObject *str_context;
     PyObject *str_throw;
-    PyObject *str_close;
     PyObject *str_await;
     PyObject *str_scope;   /* the attribute that carries a task's scope */
     PyObject *str_reactor; /* the attribute that carries a loop's reactor */

@@ -2,6 +2,7 @@
 
 #include "core/state.h"
 #include "fiber/fiber.h"
+#include "fiber/unawaited.h"
 #include "reactor/reactor.h"
 #include "session/block.h"
 #include "session/scope.h"
@@ -69,10 +70,10 @@ operation_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return self;
 }
 
-/* New reference: the name to show. */
-static PyObject *
-operation_name(vnl_operation *self)
+PyObject *
+vnl_operation_name(PyObject *op)
 {
+    vnl_operation *self = (vnl_operation *)op;
     if (self->name == NULL && self->fn != NULL) {
         self->name = PyObject_GetAttrString(self->fn, "__qualname__");
         if (self->name == NULL) {
@@ -212,9 +213,12 @@ operation_start(vnl_operation *self, PyObject **result)
 {
     self->status = STARTED;
     if (self->block != NULL && !((vnl_block *)self->block)->open) {
-        PyObject *name = operation_name(self);
-        (void)vnl_block_check_start(self->block, name);
-        Py_XDECREF(name);
+        PyObject *name = vnl_operation_name((PyObject *)self);
+        if (name != NULL) {
+            vnl_block_raise(
+                "%U() was created inside an atomic block and awaited after its end: await it inside.", name);
+            Py_DECREF(name);
+        }
         operation_finish(self);
         *result = NULL;
         return PYGEN_ERROR;
@@ -421,90 +425,7 @@ operation_await_method(PyObject *op, PyObject *Py_UNUSED(ignored))
     return operation_await(op);
 }
 
-/* --- use without await ---------------------------------------------------- */
-
-static void
-raise_not_awaited(PyObject *op, const char *use)
-{
-    PyObject *name = operation_name((vnl_operation *)op);
-    if (name != NULL) {
-        vnl_raise("NotFetched", "%S() was not awaited and cannot be %s: write 'await' before it.", name, use);
-        Py_DECREF(name);
-    }
-}
-
-static PyObject *
-operation_getattro(PyObject *op, PyObject *name)
-{
-    PyObject *value = PyObject_GenericGetAttr(op, name);
-    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError) || !PyUnicode_Check(name)) {
-        return value;
-    }
-    /* What asyncio and inspect ask of any coroutine stays an AttributeError. */
-    const char *text = PyUnicode_AsUTF8(name);
-    if (text == NULL || text[0] == '_' || strncmp(text, "cr_", 3) == 0 || strncmp(text, "gi_", 3) == 0 ||
-        strncmp(text, "ag_", 3) == 0) {
-        return NULL;
-    }
-    PyErr_Clear();
-    raise_not_awaited(op, "read");
-    return NULL;
-}
-
-/* asyncio's repr of a task tests its coroutine for truth. */
-static int
-called_by_asyncio(void)
-{
-    PyObject *globals = PyEval_GetGlobals(); /* borrowed */
-    PyObject *name = globals == NULL ? NULL : PyDict_GetItemString(globals, "__name__");
-    const char *text = name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-    return text != NULL && strncmp(text, "asyncio.", 8) == 0;
-}
-
-static int
-operation_bool(PyObject *op)
-{
-    if (called_by_asyncio()) {
-        return 1;
-    }
-    raise_not_awaited(op, "tested for truth");
-    return -1;
-}
-
-static PyObject *
-operation_richcompare(PyObject *op, PyObject *other, int how)
-{
-    raise_not_awaited(op, "compared");
-    return NULL;
-}
-
-static Py_ssize_t
-operation_length(PyObject *op)
-{
-    raise_not_awaited(op, "measured");
-    return -1;
-}
-
-static PyObject *
-operation_subscript(PyObject *op, PyObject *key)
-{
-    raise_not_awaited(op, "indexed");
-    return NULL;
-}
-
-static int
-operation_contains(PyObject *op, PyObject *item)
-{
-    raise_not_awaited(op, "searched");
-    return -1;
-}
-
-static PyObject *
-operation_iter(PyObject *op)
-{
-    raise_not_awaited(op, "iterated");
-    return NULL;
-}
+/* --- how it is shown ------------------------------------------------------ */
 
 static Py_hash_t
 operation_hash(PyObject *op)
@@ -516,7 +437,7 @@ static PyObject *
 operation_repr(PyObject *op)
 {
     static const char *const words[] = {"not awaited", "running", "done"};
-    PyObject *name = operation_name((vnl_operation *)op);
+    PyObject *name = vnl_operation_name(op);
     if (name == NULL) {
         return NULL;
     }
@@ -524,14 +445,6 @@ operation_repr(PyObject *op)
         PyUnicode_FromFormat("<vinyl operation %U, %s>", name, words[((vnl_operation *)op)->status]);
     Py_DECREF(name);
     return text;
-}
-
-/* In an f-string, a template or a join() it would pass for a value. */
-static PyObject *
-operation_str(PyObject *op)
-{
-    raise_not_awaited(op, "turned into text");
-    return NULL;
 }
 
 /* --- life ----------------------------------------------------------------- */
@@ -542,7 +455,7 @@ operation_finalize(PyObject *op)
     vnl_operation *self = (vnl_operation *)op;
     PyObject *raised = PyErr_GetRaisedException();
     if (self->status == CREATED) {
-        PyObject *name = operation_name(self);
+        PyObject *name = vnl_operation_name((PyObject *)self);
         if (name == NULL ||
             PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "operation '%U' was never awaited", name) < 0) {
             PyErr_WriteUnraisable(op);
@@ -630,17 +543,17 @@ static PyType_Slot operation_slots[] = {
     {Py_tp_clear, operation_clear},
     {Py_tp_finalize, operation_finalize},
     {Py_tp_dealloc, operation_dealloc},
-    {Py_tp_getattro, operation_getattro},
-    {Py_tp_richcompare, operation_richcompare},
+    {Py_tp_getattro, vnl_unawaited_getattro},
+    {Py_tp_richcompare, vnl_unawaited_richcompare},
     {Py_tp_hash, operation_hash},
     {Py_tp_repr, operation_repr},
-    {Py_tp_str, operation_str},
-    {Py_tp_iter, operation_iter},
+    {Py_tp_str, vnl_unawaited_str},
+    {Py_tp_iter, vnl_unawaited_iter},
     {Py_tp_iternext, operation_iternext},
-    {Py_nb_bool, operation_bool},
-    {Py_mp_length, operation_length},
-    {Py_mp_subscript, operation_subscript},
-    {Py_sq_contains, operation_contains},
+    {Py_nb_bool, vnl_unawaited_bool},
+    {Py_mp_length, vnl_unawaited_length},
+    {Py_mp_subscript, vnl_unawaited_subscript},
+    {Py_sq_contains, vnl_unawaited_contains},
     {Py_am_await, operation_await},
     {Py_am_send, operation_send},
     {Py_tp_methods, operation_methods},

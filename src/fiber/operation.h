@@ -9,6 +9,8 @@
 int vnl_operation_setup(PyObject *module);
 /* New reference to an operation of fn(*args, **kwargs); takes new references. */
 PyObject *vnl_operation_new(PyObject *fn, PyObject *args, PyObject *kwargs);
+/* New reference: the name to show. */
+PyObject *vnl_operation_name(PyObject *operation);
 /* Ends a suspended operation whose loop is gone: its clean-up runs, blocking.
  * Errors go to sys.unraisablehook. */
 void vnl_operation_end(PyObject *operation);

@@ -46,17 +46,6 @@ vnl_block_of_scope(PyObject *scope)
     return self == NULL ? NULL : Py_XNewRef(self->block);
 }
 
-int
-vnl_block_check_start(PyObject *block, PyObject *name)
-{
-    if (block == NULL || ((vnl_block *)block)->open) {
-        return 0;
-    }
-    vnl_block_raise("%U() was created inside an atomic block and awaited after its end: await it inside.",
-                    name);
-    return -1;
-}
-
 PyObject *
 vnl_block_open(PyObject *scope)
 {

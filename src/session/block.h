@@ -18,9 +18,6 @@ typedef struct vnl_block {
 int vnl_block_setup(PyObject *module);
 /* The innermost open block of a scope.  New reference or NULL, no exception. */
 PyObject *vnl_block_of_scope(PyObject *scope);
-/* 0, or -1 with TransactionManagementError when an operation that was created
- * in `block` (may be NULL) comes after its end. */
-int vnl_block_check_start(PyObject *block, PyObject *name);
 
 /* A new innermost open block of `scope`, which the running context then has.
  * New reference. */
