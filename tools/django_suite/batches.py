@@ -44,7 +44,8 @@ def make_batches(tests: Path, wanted: list[str], without: list[str]) -> list[tup
     chosen = [app for app in known if not wanted or app in wanted]
     alone = [(app,) for app in ALONE if app in chosen]
     rest = [app for app in chosen if app not in ALONE]
-    size = 1 if wanted else GROUP_SIZE
+    # A few apps run one by one, so that what is kept of Django's own runs serves other choices too.
+    size = GROUP_SIZE if not wanted or len(rest) > GROUP_SIZE else 1
     groups = [tuple(rest[at : at + size]) for at in range(0, len(rest), size)]
     left = [tuple(app for app in apps if app not in without) for apps in alone + groups]
     return [apps for apps in left if apps]
