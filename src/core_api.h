@@ -19,7 +19,7 @@
 
 struct _object;
 
-#define VNL_CORE_ABI 1
+#define VNL_CORE_ABI 2
 #define VNL_CORE_CAPSULE "vinyl._core._api"
 #define VNL_DRIVER_CAPSULE "vinyl.driver"
 
@@ -90,12 +90,15 @@ typedef struct vnl_core_api {
     void (*shield_enter)(void);
     int (*shield_leave)(void);
 
-    /* --- events: a one-shot flag for one waiter.  event_wait: 1 set, 0 at the
-     * deadline, -1 exception. */
+    /* --- events: a flag for one waiter.  event_wait: 1 set, 0 at the deadline,
+     * -1 exception.  event_set: by the waiter's own thread.  event_ring: by any
+     * thread, needs no GIL.  event_clear: by the waiter, before it waits again. */
     vnl_event *(*event_new)(void);
     void (*event_free)(vnl_event *event);
     int (*event_wait)(vnl_event *event, int64_t deadline);
     void (*event_set)(vnl_event *event);
+    void (*event_ring)(vnl_event *event);
+    void (*event_clear)(vnl_event *event);
 
     /* --- the pool.  `pool` is a vinyl._core.Pool.  take: a slot whose
      * connection is open and yours alone, or NULL with an exception.  give:

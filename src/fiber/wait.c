@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "core/state.h"
 #include "fiber/fiber.h"
 #include "fiber/waiter.h"
 #include "reactor/jobs.h"
+#include "reactor/mailbox.h"
 #include "reactor/reactor.h"
 
 /* How long a blocked thread goes without looking for signals. */
@@ -293,9 +295,11 @@ vnl_side_job_wait(void (*fn)(void *), void *arg, void (*release)(void *), int64_
 /* --- events --------------------------------------------------------------- */
 
 struct vnl_event {
-    int set;
-    vnl_waiter *waiter; /* owned while a fiber waits */
-    pthread_mutex_t lock;
+    atomic_int set;
+    vnl_waiter *waiter;   /* owned while a fiber waits */
+    vnl_mailbox *mailbox; /* of its loop: where another thread finds it */
+    vnl_mail mail;
+    pthread_mutex_t lock; /* of mailbox, and of changed */
     pthread_cond_t changed;
 };
 
@@ -313,6 +317,7 @@ vnl_event_new(void)
     pthread_cond_init(&event->changed, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&event->lock, NULL);
+    vnl_mail_init(&event->mail);
     return event;
 }
 
@@ -333,9 +338,21 @@ fiber_event_wait(vnl_fiber *fiber, vnl_event *event, int64_t deadline)
     if (waiter == NULL) {
         return -1;
     }
-    (void)vnl_poller_arm(((vnl_reactor *)fiber->reactor)->poller, &waiter->wake, NULL, 0, deadline);
+    vnl_poller *poller = ((vnl_reactor *)fiber->reactor)->poller;
+    (void)vnl_poller_arm(poller, &waiter->wake, NULL, 0, deadline);
     event->waiter = (vnl_waiter *)Py_NewRef((PyObject *)waiter);
+    pthread_mutex_lock(&event->lock);
+    event->mailbox = vnl_poller_mailbox(poller);
+    event->mail.wake = &waiter->wake;
+    if (event->set) { /* by another thread, just now */
+        vnl_mailbox_post(event->mailbox, &event->mail);
+    }
+    pthread_mutex_unlock(&event->lock);
     int failed = suspend_until_fired_wait(fiber, waiter);
+    pthread_mutex_lock(&event->lock);
+    vnl_mailbox_withdraw(event->mailbox, &event->mail);
+    event->mailbox = NULL;
+    pthread_mutex_unlock(&event->lock);
     Py_CLEAR(event->waiter);
     return failed < 0 ? -1 : event->set;
 }
@@ -393,4 +410,26 @@ vnl_event_set(vnl_event *event)
     event->set = 1;
     pthread_cond_broadcast(&event->changed);
     pthread_mutex_unlock(&event->lock);
+}
+
+void
+vnl_event_ring(vnl_event *event)
+{
+    pthread_mutex_lock(&event->lock);
+    if (!event->set) {
+        event->set = 1;
+        if (event->mailbox != NULL) {
+            vnl_mailbox_post(event->mailbox, &event->mail);
+        }
+        else {
+            pthread_cond_broadcast(&event->changed);
+        }
+    }
+    pthread_mutex_unlock(&event->lock);
+}
+
+void
+vnl_event_clear(vnl_event *event)
+{
+    event->set = 0;
 }

@@ -17,5 +17,7 @@ vnl_event *vnl_event_new(void);
 void vnl_event_free(vnl_event *event);
 int vnl_event_wait(vnl_event *event, int64_t deadline);
 void vnl_event_set(vnl_event *event);
+void vnl_event_ring(vnl_event *event);
+void vnl_event_clear(vnl_event *event);
 
 #endif

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "reactor/jobs.h"
+#include "reactor/mailbox.h"
 
 #define EVENTS_AT_ONCE 128
 

@@ -5,15 +5,9 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
-struct vnl_mailbox {
-    pthread_mutex_t lock;
-    int eventfd;
-    vnl_node posted; /* vnl_job.mail */
-};
+#include "reactor/mailbox.h"
 
 struct vnl_job {
     void (*fn)(void *);
@@ -23,10 +17,9 @@ struct vnl_job {
     pthread_mutex_t lock;
     pthread_cond_t finished;
     int done;
-    int refs; /* the waiter's and the thread's */
-    vnl_mailbox *mailbox;
-    vnl_wake *wake;
-    vnl_node mail;
+    int refs;             /* the waiter's and the thread's */
+    vnl_mailbox *mailbox; /* whom to tell, or NULL */
+    vnl_mail mail;
 };
 
 typedef struct {
@@ -59,7 +52,7 @@ vnl_job_new(void (*fn)(void *), void *arg, void (*release)(void *))
     job->release = release;
     job->refs = 1;
     vnl_list_init(&job->queued);
-    vnl_list_init(&job->mail);
+    vnl_mail_init(&job->mail);
     return job;
 }
 
@@ -85,17 +78,6 @@ vnl_job_free(vnl_job *job)
 }
 
 static void
-post(vnl_job *job)
-{
-    vnl_mailbox *mailbox = job->mailbox;
-    uint64_t one = 1;
-    pthread_mutex_lock(&mailbox->lock);
-    vnl_list_append(&mailbox->posted, &job->mail);
-    pthread_mutex_unlock(&mailbox->lock);
-    (void)!write(mailbox->eventfd, &one, sizeof(one));
-}
-
-static void
 job_run(vnl_job *job)
 {
     job->fn(job->arg);
@@ -105,7 +87,7 @@ job_run(vnl_job *job)
     pthread_mutex_lock(&job->lock);
     job->done = 1;
     if (job->mailbox != NULL) {
-        post(job);
+        vnl_mailbox_post(job->mailbox, &job->mail);
     }
     pthread_cond_broadcast(&job->finished);
     pthread_mutex_unlock(&job->lock);
@@ -170,9 +152,9 @@ vnl_job_notify(vnl_job *job, vnl_poller *poller, vnl_wake *wake)
 {
     pthread_mutex_lock(&job->lock);
     job->mailbox = vnl_poller_mailbox(poller);
-    job->wake = wake;
+    job->mail.wake = wake;
     if (job->done) {
-        post(job);
+        vnl_mailbox_post(job->mailbox, &job->mail);
     }
     pthread_mutex_unlock(&job->lock);
 }
@@ -182,11 +164,8 @@ vnl_job_forget(vnl_job *job)
 {
     pthread_mutex_lock(&job->lock);
     if (job->mailbox != NULL) {
-        pthread_mutex_lock(&job->mailbox->lock);
-        vnl_list_remove(&job->mail);
-        pthread_mutex_unlock(&job->mailbox->lock);
+        vnl_mailbox_withdraw(job->mailbox, &job->mail);
         job->mailbox = NULL;
-        job->wake = NULL;
     }
     pthread_mutex_unlock(&job->lock);
 }
@@ -213,42 +192,6 @@ vnl_job_done(vnl_job *job)
     int done = job->done;
     pthread_mutex_unlock(&job->lock);
     return done;
-}
-
-vnl_mailbox *
-vnl_mailbox_new(int fd)
-{
-    vnl_mailbox *mailbox = calloc(1, sizeof(*mailbox));
-    if (mailbox != NULL) {
-        pthread_mutex_init(&mailbox->lock, NULL);
-        vnl_list_init(&mailbox->posted);
-        mailbox->eventfd = fd;
-    }
-    return mailbox;
-}
-
-void
-vnl_mailbox_free(vnl_mailbox *mailbox)
-{
-    if (mailbox == NULL) {
-        return;
-    }
-    pthread_mutex_destroy(&mailbox->lock);
-    free(mailbox);
-}
-
-vnl_wake *
-vnl_mailbox_take(vnl_mailbox *mailbox)
-{
-    vnl_wake *wake = NULL;
-    pthread_mutex_lock(&mailbox->lock);
-    vnl_node *node = vnl_list_first(&mailbox->posted);
-    if (node != NULL) {
-        vnl_list_remove(node);
-        wake = VNL_CONTAINER(node, vnl_job, mail)->wake;
-    }
-    pthread_mutex_unlock(&mailbox->lock);
-    return wake;
 }
 
 void

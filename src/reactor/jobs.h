@@ -8,7 +8,6 @@
 #include "reactor/poller.h"
 
 typedef struct vnl_job vnl_job;
-typedef struct vnl_mailbox vnl_mailbox;
 
 enum {
     VNL_LANE_FILES = 0,
@@ -30,11 +29,6 @@ int vnl_job_join(vnl_job *job, int64_t deadline);
 int vnl_job_done(vnl_job *job);
 /* Drops the waiting side's reference. */
 void vnl_job_free(vnl_job *job);
-
-/* The poller's end: a list of wakes posted by other threads. */
-vnl_mailbox *vnl_mailbox_new(int eventfd);
-void vnl_mailbox_free(vnl_mailbox *mailbox);
-vnl_wake *vnl_mailbox_take(vnl_mailbox *mailbox);
 
 /* In a forked child: the helper threads are not there any more. */
 void vnl_jobs_after_fork(void);

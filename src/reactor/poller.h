@@ -51,7 +51,7 @@ void vnl_watch_free(vnl_watch *watch);
 
 int64_t vnl_now(void);
 
-/* For jobs.c. */
+/* Where other threads post wakes of this poller. */
 struct vnl_mailbox *vnl_poller_mailbox(vnl_poller *poller);
 
 #endif

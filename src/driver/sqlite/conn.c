@@ -61,6 +61,7 @@ static void
 after_fork(void)
 {
     generation++;
+    vnl_sqlite_queues_after_fork();
 }
 
 static void
@@ -72,7 +73,26 @@ watch_forks(void)
 int
 vnl_sqlite_inherited(const vnl_sqlite_conn *conn)
 {
-    return conn->generation != generation && !conn->memory;
+    return vnl_sqlite_is_parents(conn) && !conn->memory;
+}
+
+int
+vnl_sqlite_is_parents(const vnl_sqlite_conn *conn)
+{
+    return conn->generation != generation;
+}
+
+static void
+ring(vnl_sqlite_request *request)
+{
+    vnl_sqlite_host_calls.core->event_ring(VNL_CONTAINER(request, vnl_sqlite_conn, request)->bell);
+}
+
+static void
+free_conn(vnl_sqlite_conn *conn)
+{
+    vnl_sqlite_host_calls.core->event_free(conn->bell);
+    free(conn);
 }
 
 vnl_sqlite_conn *
@@ -83,10 +103,12 @@ vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     const char *vfs = NULL;
 
-    if (conn == NULL) {
+    if (conn == NULL || (conn->bell = vnl_sqlite_host_calls.core->event_new()) == NULL) {
+        free(conn);
         *rc = SQLITE_NOMEM;
         return NULL;
     }
+    conn->request.tell = ring;
     conn->no_switch = (char)(is_uri && uri_has(name, "cache", "shared"));
     conn->memory =
         (char)(name[0] == '\0' || strcmp(name, ":memory:") == 0 ||
@@ -103,9 +125,10 @@ vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_
     *rc = sqlite3_open_v2(name, &conn->db, flags | (uri ? SQLITE_OPEN_URI : 0), vfs);
     vnl_sqlite_leave(conn);
     if (conn->db == NULL) {
-        free(conn);
+        free_conn(conn);
         return NULL;
     }
+    vnl_sqlite_vfs_tie(conn, "main");
     sqlite3_extended_result_codes(conn->db, 1);
     if (*rc == SQLITE_OK) {
         vnl_sqlite_slice_install(conn);
@@ -132,7 +155,7 @@ vnl_sqlite_close(vnl_sqlite_conn *conn)
     sqlite3_close_v2(conn->db);
     vnl_sqlite_leave(conn);
     vnl_sqlite_vfs_direct(-1);
-    free(conn);
+    free_conn(conn);
 }
 
 void
@@ -149,6 +172,8 @@ vnl_sqlite_enter(vnl_sqlite_conn *conn)
 {
     conn->suspendable = (char)vnl_sqlite_host_calls.core->can_suspend();
     conn->busy_since = 0;
+    conn->blocked = NULL;
+    conn->call++;
     if (!conn->suspendable) {
         conn->signal_look = vnl_sqlite_now();
         vnl_sqlite_vfs_direct(1);
@@ -159,6 +184,9 @@ vnl_sqlite_enter(vnl_sqlite_conn *conn)
 void
 vnl_sqlite_leave(vnl_sqlite_conn *conn)
 {
+    if (conn->request.queue != NULL) { /* it gave up */
+        vnl_sqlite_queue_leave(&conn->request, vnl_sqlite_now());
+    }
     if (conn->unlocked != NULL) {
         void *token = conn->unlocked;
         conn->unlocked = NULL;

@@ -21,15 +21,18 @@ int
 vnl_sqlite_step_wait(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, int first)
 {
     int64_t since = 0, pause = 0;
+    char outer = conn->write_step; /* of a statement whose function runs this one */
     int rc;
 
     if (stmt->raw == NULL) {
         return SQLITE_DONE;
     }
     for (;;) {
+        conn->write_step = (char)!sqlite3_stmt_readonly(stmt->raw);
         vnl_sqlite_enter(conn);
         rc = sqlite3_step(stmt->raw);
         vnl_sqlite_leave(conn);
+        conn->write_step = outer;
         if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
             return rc;
         }

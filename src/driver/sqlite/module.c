@@ -68,7 +68,18 @@ install_vfs(PyObject *module, PyObject *Py_UNUSED(args))
     return name == NULL ? Py_NewRef(Py_None) : PyUnicode_FromString(name);
 }
 
+static PyObject *
+install_memory_vfs(PyObject *module, PyObject *Py_UNUSED(args))
+{
+    const char *name = vnl_sqlite_memory_vfs();
+
+    return PyUnicode_FromString(name == NULL ? "memdb" : name);
+}
+
 static PyMethodDef functions[] = {
+    {"install_memory_vfs", install_memory_vfs, METH_NOARGS,
+     "install_memory_vfs() -> str\n\n"
+     "The name of the VFS of databases that live in memory and are shared by name."},
     {"install_vfs", install_vfs, METH_NOARGS,
      "install_vfs() -> str | None\n\n"
      "The name of the VFS whose fsync leaves the loop free, known to this copy of SQLite from now on."},

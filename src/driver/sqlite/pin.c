@@ -130,6 +130,20 @@ look_for_shared_cache(vnl_sqlite_conn *conn, const vnl_sqlite_stmt *stmt)
     sqlite3_free(sql);
 }
 
+/* The files of all attached databases belong to this connection. */
+static void
+tie_all(vnl_sqlite_conn *conn)
+{
+    sqlite3_stmt *raw = NULL;
+
+    if (sqlite3_prepare_v2(conn->db, "PRAGMA database_list", -1, &raw, NULL) == SQLITE_OK) {
+        while (sqlite3_step(raw) == SQLITE_ROW) {
+            vnl_sqlite_vfs_tie(conn, (const char *)sqlite3_column_text(raw, 1));
+        }
+    }
+    sqlite3_finalize(raw);
+}
+
 void
 vnl_sqlite_pin_after(vnl_sqlite_conn *conn, const vnl_sqlite_stmt *stmt)
 {
@@ -146,6 +160,7 @@ vnl_sqlite_pin_after(vnl_sqlite_conn *conn, const vnl_sqlite_stmt *stmt)
     case VNL_KIND_ATTACH:
         conn->attached++;
         look_for_shared_cache(conn, stmt);
+        tie_all(conn);
         break;
     case VNL_KIND_DETACH:
         conn->attached--;

@@ -80,8 +80,9 @@ on_progress(void *arg)
     return look_wait(conn) < 0;
 }
 
+/* At most `length`; less when `bell` (NULL: none) is rung.  -1: an exception. */
 static int
-pause_wait(vnl_sqlite_conn *conn, int64_t length)
+pause_wait(vnl_sqlite_conn *conn, int64_t length, vnl_event *bell)
 {
     const vnl_sqlite_host *host = &vnl_sqlite_host_calls;
     void *token = conn->unlocked;
@@ -91,12 +92,27 @@ pause_wait(vnl_sqlite_conn *conn, int64_t length)
     if (token != NULL) {
         host->lock(token);
     }
-    rc = host->error_pending() ? -1 : host->core->sleep_wait(length);
+    rc = host->error_pending() ? -1
+         : bell != NULL        ? host->core->event_wait(bell, vnl_sqlite_now() + length)
+                               : host->core->sleep_wait(length);
     conn->turn_start = vnl_sqlite_now();
     if (token != NULL) {
         conn->unlocked = host->unlock();
     }
     return rc;
+}
+
+/* In the queue of the lock that was refused. */
+static int
+queue_wait(vnl_sqlite_conn *conn, int64_t left)
+{
+    int64_t pause;
+
+    vnl_sqlite_queue_join(conn->blocked->queue, &conn->request, conn->blocked_want);
+    conn->blocked = NULL;
+    vnl_sqlite_host_calls.core->event_clear(conn->bell);
+    pause = vnl_sqlite_queue_pause(&conn->request, conn->busy_step, vnl_sqlite_now());
+    return pause_wait(conn, pause < left ? pause : left, conn->bell);
 }
 
 /* SQLite calls it only where waiting can help: never on BUSY_SNAPSHOT or on a
@@ -119,7 +135,9 @@ on_busy(void *arg, int tries)
     if (left <= 0) {
         return 0;
     }
-    if (pause_wait(conn, conn->busy_step < left ? conn->busy_step : left) < 0) {
+    if ((conn->blocked != NULL
+             ? queue_wait(conn, left)
+             : pause_wait(conn, conn->busy_step < left ? conn->busy_step : left, NULL)) < 0) {
         return 0;
     }
     conn->busy_step = conn->busy_step * 2 < BUSY_LONGEST_NS ? conn->busy_step * 2 : BUSY_LONGEST_NS;
@@ -156,7 +174,7 @@ vnl_sqlite_again_wait(vnl_sqlite_conn *conn, int rc, int64_t *since, int64_t *pa
         *since = now;
         *pause = BUSY_FIRST_NS;
     }
-    if (now - *since >= conn->busy_timeout || pause_wait(conn, *pause) < 0) {
+    if (now - *since >= conn->busy_timeout || pause_wait(conn, *pause, NULL) < 0) {
         return 0;
     }
     *pause = *pause * 2 < BUSY_LONGEST_NS ? *pause * 2 : BUSY_LONGEST_NS;

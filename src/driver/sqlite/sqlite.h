@@ -16,6 +16,8 @@
 #include <sqlite3.h>
 
 #include "core_api.h"
+#include "gate.h"
+#include "queue.h"
 
 /* How placeholders are written in the SQL that Python hands over. */
 typedef enum vnl_sqlite_style {
@@ -88,6 +90,12 @@ struct vnl_sqlite_conn {
     int64_t turn_start; /* when this fiber last got its turn */
     int64_t signal_look;
     int64_t busy_since, busy_step;
+    uint64_t call;                /* counts the calls of SQLite */
+    char write_step;              /* the statement under way writes */
+    vnl_sqlite_gate *blocked;     /* the lock that was refused last, or NULL */
+    vnl_sqlite_want blocked_want; /* what for */
+    vnl_sqlite_request request;   /* its place in a queue */
+    vnl_event *bell;              /* ends its wait there */
     /* State that ties it to its user. */
     unsigned pins;
     int attached;
@@ -109,6 +117,8 @@ void vnl_sqlite_close(vnl_sqlite_conn *conn);
  * nothing may be done with it, for its locks and its journal are the parent's.
  * One that lives in memory is the child's own copy. */
 int vnl_sqlite_inherited(const vnl_sqlite_conn *conn);
+/* The same of any connection. */
+int vnl_sqlite_is_parents(const vnl_sqlite_conn *conn);
 /* A forked child's copy: forgets a file's handle without touching its locks. */
 void vnl_sqlite_abandon(vnl_sqlite_conn *conn);
 /* Brackets around every call that may run long: decides how to wait and
@@ -158,9 +168,13 @@ void vnl_sqlite_slice_install(vnl_sqlite_conn *conn);
 int64_t vnl_sqlite_now(void);
 
 /* --- vfs.c */
-/* The name of the VFS whose fsync leaves the loop free; NULL when the default
- * VFS could not be wrapped. */
+/* The name of the VFS whose fsync leaves the loop free and whose locks are
+ * queued for; NULL when the default VFS could not be wrapped. */
 const char *vnl_sqlite_vfs(void);
+/* The same of databases that live in memory. */
+const char *vnl_sqlite_memory_vfs(void);
+/* Ties the files of a connection to it: after it was opened, after ATTACH. */
+void vnl_sqlite_vfs_tie(vnl_sqlite_conn *conn, const char *schema);
 /* While > 0 on this thread, the VFS does not switch the fiber. */
 void vnl_sqlite_vfs_direct(int enter);
 int vnl_sqlite_vfs_is_direct(void);

@@ -42,7 +42,7 @@ def memory_uri(name: Any, alias: str) -> str | None:
     """The URI under which every connection sees the in-memory database ``name``.
 
     None: ``name`` is a file. A database that SQLite would make anew for each
-    connection becomes one per alias and process, in SQLite's memdb VFS.
+    connection becomes one per alias and process, in SQLite's memdb VFS, whose lock is queued for.
     """
     if not isinstance(name, str):
         return None
@@ -51,7 +51,7 @@ def memory_uri(name: Any, alias: str) -> str | None:
         return None
     if shares_cache(name):
         return name
-    return f"file:/vinyl-{alias}-{_PROCESS}?vfs=memdb"
+    return f"file:/vinyl-{alias}-{_PROCESS}?vfs={_sqlite3.install_memory_vfs()}"
 
 
 def keep(uri: str) -> None:
