@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adversity_support import count, report
@@ -155,6 +156,115 @@ async def test_full_disk(engine: Engine, small_disk: Path) -> None:
     assert await vinyl.run(number_of, alias, "before") == 3
     assert await vinyl.run(number_of, alias, "after") == 3
     assert await vinyl.run(integrity, alias) == "ok"
+
+
+@contextmanager
+def nearly_full(disk: Path, free: int) -> Iterator[None]:
+    """Another file leaves ``free`` bytes on the disk."""
+    filler = disk / "filler"
+    room = os.statvfs(disk)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - free)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+async def too_much(alias: str, created: list[Author]) -> None:
+    async with vinyl.atomic(alias):
+        for _ in range(6):
+            created.append(await Author.vinyl.create(name="x" * 100_000))
+
+
+@on_a_loop
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+async def test_full_disk_in_the_middle_of_commit(
+    engine: Engine, small_disk: Path, journal: str
+) -> None:
+    """The statements find room, in memory; the COMMIT that writes them to the file does not."""
+    alias = "default"
+    set_journal(small_disk, journal)
+    await vinyl.run(make, alias, "before", 3)
+    for _ in range(count(2, 20)):
+        with nearly_full(small_disk.parent, 200_000):
+            created: list[Author] = []
+            with pytest.raises(OperationalError, match=r"full|disk I/O error"):
+                await too_much(alias, created)
+            assert len(created) == 6  # so it was the COMMIT
+            assert_nobody_holds_a_slot(alias)
+            assert await Author.vinyl.count() == 3
+            await vinyl.run(make, alias, "small")  # there is room for this
+            await Author.vinyl.filter(name="small").delete()
+        await vinyl.run(close_all, alias)  # and a checkpoint
+    await vinyl.run(make, alias, "x" * 100_000, 3)
+    assert await vinyl.run(integrity, alias) == "ok"
+    # What the file has, not what the connection remembers.
+    assert on_disk(small_disk) == {"before": 3, "x" * 100_000: 3}
+    report("sqlite full in COMMIT", journal=journal, commits=count(2, 20), torn=0)
+
+
+@on_a_loop
+async def test_full_disk_in_a_checkpoint(engine: Engine, small_disk: Path) -> None:
+    """What was committed to the WAL stays so, whether or not it can be copied to the file."""
+    alias = "default"
+    set_journal(small_disk, "WAL")
+    trials = count(2, 20)
+    for _ in range(trials):
+        await vinyl.run(make, alias, "x" * 10_000, 20)
+        # The file has still to grow by what is in the WAL.
+        with nearly_full(small_disk.parent, 40_000):
+            # The checkpoint that SQLite begins by itself, after a COMMIT, is nobody's error.
+            await vinyl.run(commit_and_checkpoint, alias, "small")
+            with pytest.raises(OperationalError, match=r"full|disk I/O error"):
+                await vinyl.run(statement, alias, "PRAGMA wal_checkpoint(TRUNCATE)")
+            assert await vinyl.run(number_of, alias, "small") == 1
+            await vinyl.run(close_all, alias)  # the last connection tries to as well
+            assert_nobody_holds_a_slot(alias)
+            assert await vinyl.run(number_of, alias, "small") == 1
+            assert await vinyl.run(number_of, alias, "x" * 10_000) == 20
+        assert (await vinyl.run(statement, alias, "PRAGMA wal_checkpoint(TRUNCATE)"))[0] == 0
+        assert on_disk(small_disk) == {"small": 1, "x" * 10_000: 20}
+        await Author.vinyl.all().delete()
+        await vinyl.run(shrink, alias)
+    assert await vinyl.run(integrity, alias) == "ok"
+    report("sqlite full in a checkpoint", checkpoints=3 * trials, lost=0)
+
+
+def set_journal(path: Path, mode: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode.lower(),)
+
+
+def on_disk(path: Path) -> dict[str, int]:
+    """The names and how often, as another connection sees them."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return dict(db.execute("SELECT name, count(*) FROM library_author GROUP BY name"))
+
+
+def close_all(alias: str) -> None:
+    connections[alias].close()
+    close_pools(alias)
+
+
+def statement(alias: str, sql: str) -> tuple[Any, ...]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()
+
+
+def commit_and_checkpoint(alias: str, name: str) -> None:
+    statement(alias, "PRAGMA wal_autocheckpoint = 1")
+    make(alias, name)
+    statement(alias, "PRAGMA wal_autocheckpoint = 1000")
+
+
+def shrink(alias: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def integrity(alias: str) -> str:
