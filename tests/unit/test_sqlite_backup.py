@@ -168,3 +168,36 @@ def test_aggregates_windows_and_collations(full: Database) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such function"):
         link.execute(f"SELECT broken(w) FROM {words}")
     link.close()
+
+
+async def test_a_source_that_is_locked_is_waited_for(tmp_path: Path) -> None:
+    """The wait for the source's lock is the target's call: blocking, and in a fiber."""
+    source = Database.at(tmp_path / "source.sqlite3", timeout=0.2)
+    source.ask("CREATE TABLE t (a)")
+    target = Database.at(tmp_path / "target.sqlite3")
+    holder = sqlite3.connect(tmp_path / "source.sqlite3", isolation_level=None)
+
+    def copy() -> None:
+        link, to = source.link(), target.link()
+        link.execute("SELECT 1").fetchall()
+        holder.execute("BEGIN EXCLUSIVE")
+        try:
+            calls = 0
+
+            def progress(status: int, *_: int) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == 2:
+                    assert status == sqlite3.SQLITE_BUSY
+                    holder.rollback()
+
+            link.backup(to, progress=progress, sleep=0.001)
+            assert calls > 2
+        finally:
+            link.close()
+            to.close()
+
+    await _core.run(copy)
+    holder.close()
+    assert target.ask("SELECT count(*) FROM t") == (0,)
+    assert source.is_whole()

@@ -167,13 +167,29 @@ vnl_sqlite_abandon(vnl_sqlite_conn *conn)
     (void)conn;
 }
 
-void
-vnl_sqlite_enter(vnl_sqlite_conn *conn)
+/* A call of SQLite begins. */
+static void
+begin_call(vnl_sqlite_conn *conn, int suspendable)
 {
-    conn->suspendable = (char)vnl_sqlite_host_calls.core->can_suspend();
+    conn->suspendable = (char)suspendable;
     conn->busy_since = 0;
     conn->blocked = NULL;
     conn->call++;
+}
+
+/* It ends: whoever still has a place in a queue gave up. */
+static void
+end_call(vnl_sqlite_conn *conn)
+{
+    if (conn->request.queue != NULL) {
+        vnl_sqlite_queue_leave(&conn->request, vnl_sqlite_now());
+    }
+}
+
+void
+vnl_sqlite_enter(vnl_sqlite_conn *conn)
+{
+    begin_call(conn, vnl_sqlite_host_calls.core->can_suspend());
     if (!conn->suspendable) {
         conn->signal_look = vnl_sqlite_now();
         vnl_sqlite_vfs_direct(1);
@@ -184,13 +200,28 @@ vnl_sqlite_enter(vnl_sqlite_conn *conn)
 void
 vnl_sqlite_leave(vnl_sqlite_conn *conn)
 {
-    if (conn->request.queue != NULL) { /* it gave up */
-        vnl_sqlite_queue_leave(&conn->request, vnl_sqlite_now());
-    }
+    end_call(conn);
     if (conn->unlocked != NULL) {
         void *token = conn->unlocked;
         conn->unlocked = NULL;
         vnl_sqlite_host_calls.lock(token);
         vnl_sqlite_vfs_direct(-1);
     }
+}
+
+void
+vnl_sqlite_enter_both(vnl_sqlite_conn *conn, vnl_sqlite_conn *other)
+{
+    vnl_sqlite_enter(conn);
+    begin_call(other, conn->suspendable);
+    other->signal_look = conn->signal_look;
+    other->unlocked = conn->unlocked;
+}
+
+void
+vnl_sqlite_leave_both(vnl_sqlite_conn *conn, vnl_sqlite_conn *other)
+{
+    end_call(other);
+    other->unlocked = NULL;
+    vnl_sqlite_leave(conn);
 }

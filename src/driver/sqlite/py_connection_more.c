@@ -227,7 +227,7 @@ executescript(PyObject *op, PyObject *arg)
 /* --- backup */
 
 /* Copies page by page, giving the loop its turn between steps: nothing is
- * switched inside SQLite but the target's fsync. */
+ * switched inside SQLite but the target's fsync and the waits for locks. */
 static int
 copy_wait(vnl_link *self, vnl_sqlite_conn *to, const char *name, int pages, PyObject *progress, double pause)
 {
@@ -241,9 +241,9 @@ copy_wait(vnl_link *self, vnl_sqlite_conn *to, const char *name, int pages, PyOb
         return -1;
     }
     do {
-        vnl_sqlite_enter(to);
+        vnl_sqlite_enter_both(to, from);
         rc = sqlite3_backup_step(backup, chunk);
-        vnl_sqlite_leave(to);
+        vnl_sqlite_leave_both(to, from);
         if (progress != Py_None && !PyErr_Occurred()) {
             Py_XDECREF(PyObject_CallFunction(progress, "iii", rc, sqlite3_backup_remaining(backup),
                                              sqlite3_backup_pagecount(backup)));

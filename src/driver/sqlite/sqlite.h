@@ -125,6 +125,9 @@ void vnl_sqlite_abandon(vnl_sqlite_conn *conn);
  * releases the GIL in blocking mode. */
 void vnl_sqlite_enter(vnl_sqlite_conn *conn);
 void vnl_sqlite_leave(vnl_sqlite_conn *conn);
+/* Around a call that works on two: either's busy handler may wait. */
+void vnl_sqlite_enter_both(vnl_sqlite_conn *conn, vnl_sqlite_conn *other);
+void vnl_sqlite_leave_both(vnl_sqlite_conn *conn, vnl_sqlite_conn *other);
 
 /* --- stmt.c */
 /* A statement ready to bind, out of the cache or prepared; *rc tells why it
