@@ -657,3 +657,25 @@ async def test_a_fork_starts_with_empty_queues(database: Database) -> None:
     holder.let_go()
     await asyncio.gather(*tasks)
     assert names(database) == ["holder", 0, 1]
+
+
+async def test_a_fork_in_a_transaction_in_memory(memory: Database) -> None:
+    """The child has a copy of the database, and nobody else's lock in it."""
+    link = memory.link()
+    link.execute("BEGIN IMMEDIATE")
+    link.execute("INSERT INTO t (b) VALUES ('parent')")
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            asyncio._set_running_loop(None)
+            link.rollback()
+            write(memory, "child")
+            code = 0 if names(memory) == ["child"] else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    link.commit()
+    link.close()
+    assert names(memory) == ["parent"]

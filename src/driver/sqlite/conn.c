@@ -54,6 +54,16 @@ uri_has(const char *uri, const char *key, const char *value)
     }
 }
 
+/* Whether the URI's database lives in memory only. */
+static int
+names_memory(const char *uri)
+{
+    const char *vfs = vnl_sqlite_memory_vfs();
+
+    return uri_has(uri, "mode", "memory") || uri_has(uri, "vfs", "memdb") ||
+           (vfs != NULL && uri_has(uri, "vfs", vfs)) || strncmp(uri, "file::memory:", 13) == 0;
+}
+
 static unsigned generation;
 static pthread_once_t fork_watch = PTHREAD_ONCE_INIT;
 
@@ -110,9 +120,7 @@ vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_
     }
     conn->request.tell = ring;
     conn->no_switch = (char)(is_uri && uri_has(name, "cache", "shared"));
-    conn->memory =
-        (char)(name[0] == '\0' || strcmp(name, ":memory:") == 0 ||
-               (is_uri && (uri_has(name, "mode", "memory") || strncmp(name, "file::memory:", 13) == 0)));
+    conn->memory = (char)(name[0] == '\0' || strcmp(name, ":memory:") == 0 || (is_uri && names_memory(name)));
     pthread_once(&fork_watch, watch_forks);
     conn->generation = generation;
     conn->busy_timeout = busy_timeout;
