@@ -24,7 +24,8 @@ from library.models import Author, Book, Genre, Publisher
 import vinyl
 
 on_a_loop = pytest.mark.modes("asyncio", "uvloop")
-TRIALS = count(40, 640)  # for each of 4 variants, 2 engines, 2 loops
+#: In which a cancel landed; for each of 4 variants, 2 engines, 2 loops.
+TRIALS = count(40, 640)
 
 
 def twelve(alias: str, tag: str) -> None:
@@ -163,8 +164,9 @@ async def test_all_or_nothing(
     if len(list(plans(clean.suspensions))) > TRIALS:
         # In a short run each point and kind has its turn all the same, spread out.
         every = itertools.islice(every, 0, None, 7)
-    outcomes = {"all": 0, "nothing": 0, "not reached": 0, "second": 0}
-    for number, (at, soon) in zip(range(TRIALS), every, strict=False):
+    outcomes = {"all": 0, "nothing": 0, "second": 0}
+    landed = missed = 0
+    for number, (at, soon) in enumerate(every):
         tag = f"t{number}"
         canceller = Canceller(at, soon=soon)
         ended = await canceller.run(work(tag))
@@ -172,20 +174,24 @@ async def test_all_or_nothing(
         rows = await vinyl.run(found, alias, tag)
         trial = f"{at} soon={soon} of {clean.suspensions}: {ended!r}, rows {rows}"
         assert rows in (NOTHING, ALL), f"torn: {trial}"
-        if canceller.cancels:
-            assert isinstance(ended, asyncio.CancelledError), f"swallowed: {trial}"
-        else:
-            assert ended is None, trial
-            assert rows == ALL, trial
-        outcomes["all" if rows == ALL else "nothing"] += 1
-        outcomes["not reached"] += not canceller.cancels
-        outcomes["second"] += canceller.cancels > 1
         assert_nobody_holds_a_slot(alias, trial)
         if admin is not None:
             assert_server_idle(admin)
+        if not canceller.cancels:  # it was quicker this time
+            assert ended is None, trial
+            assert rows == ALL, trial
+            missed += 1
+            assert missed < 2 * TRIALS
+            continue
+        assert isinstance(ended, asyncio.CancelledError), f"swallowed: {trial}"
+        outcomes["all" if rows == ALL else "nothing"] += 1
+        outcomes["second"] += canceller.cancels > 1
+        landed += 1
+        if landed == TRIALS:
+            break
     await assert_all_slots_work(alias)
     assert outcomes["nothing"] > 0
     report(
         "cancel sweep", engine=engine.name, variant=variant.__name__, trials=TRIALS,
-        suspensions=clean.suspensions, **outcomes,
+        suspensions=clean.suspensions, missed=missed, **outcomes,
     )  # fmt: skip

@@ -69,11 +69,13 @@ def halves(alias: str) -> tuple[set[str], set[str]]:
 @on_a_loop
 async def test_tasks_cancelled_hard(engine: Engine, request: pytest.FixtureRequest) -> None:
     alias = engine.alias
-    total = count(300, 2500)  # for each of 2 engines and 2 loops
+    total = count(200, 2500)  # ended by their cancel; for each of 2 engines and 2 loops
     dice = random.Random(7)
     swallowed: list[BaseException] = []
     cancelled = number = 0
-    while number < total:
+    while cancelled < total:
+        # How many the cancel overtakes depends on the machine's speed.
+        assert number <= 20 * total
         tasks = []
         for _ in range(50):
             number += 1
@@ -98,8 +100,6 @@ async def test_tasks_cancelled_hard(engine: Engine, request: pytest.FixtureReque
     await assert_all_slots_work(alias)
     if engine.name == "postgresql":
         assert_server_idle(request.getfixturevalue("postgres_admin"))
-    # How many the cancel overtakes depends on the machine's speed; a few would prove nothing.
-    assert cancelled > total / 10
     report("cancelled hard", engine=engine.name, tasks=number, cancelled=cancelled)
 
 
