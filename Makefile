@@ -15,6 +15,7 @@ help:
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
 	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"
 	@echo "make bench [DB=postgresql] [ROUNDS=15]  vinyl beside Django, as ratios"
+	@echo "make bench WORK=http [MIDDLEWARE=1]   requests a second beside Django's servers, on PostgreSQL"
 	@echo "make docs                             the documentation, into build/docs"
 
 demo:
@@ -50,7 +51,11 @@ asan:
 	@tools/run asan tools/with_asan pytest -s --ignore=tests/unit/test_row_leaks.py $(or $(ARGS),tests/unit)
 
 bench:
+ifeq ($(WORK),http)
+	@tools/run bench+wrk python bench/web/run.py --rounds $(ROUNDS) $(if $(MIDDLEWARE),--middleware) $(ARGS)
+else
 	@tools/run bench python bench/run.py --engine $(DB) --rounds $(ROUNDS)
+endif
 
 docs:
 	@tools/run docs mkdocs build -q --strict

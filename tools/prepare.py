@@ -95,6 +95,7 @@ SYSTEM = {
     "headers": (has_headers, f"{PYTHON}-dev"),
     "ensurepip": (has_ensurepip, f"{PYTHON}-venv"),
     "postgresql": (has_postgresql, "postgresql"),
+    "wrk": (lambda: shutil.which("wrk") is not None, "wrk"),
     "libasan": (has_libasan, "gcc libc6-dev"),
 }
 

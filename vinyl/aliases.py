@@ -35,10 +35,17 @@ def twin(conf: Mapping[str, Any], of: str = "default") -> dict[str, Any]:
     return copy
 
 
-def _databases() -> Mapping[str, dict[str, Any]]:
-    from django.db import connections
+# django.db.connections, once it may be imported: each query asks twice.
+_connections: Any = None
 
-    return connections.settings
+
+def _databases() -> Mapping[str, dict[str, Any]]:
+    global _connections
+    if _connections is None:
+        from django.db import connections
+
+        _connections = connections
+    return _connections.settings
 
 
 def is_vinyl(alias: str) -> bool:

@@ -47,8 +47,8 @@ def _is_plain(model: type[Model]) -> bool:
         and model.__new__ is object.__new__
         and model.__setattr__ is object.__setattr__
         and type(model).__call__ is type.__call__
-        and not pre_init.has_listeners(model)
-        and not post_init.has_listeners(model)
+        and not (pre_init.receivers and pre_init.has_listeners(model))
+        and not (post_init.receivers and post_init.has_listeners(model))
     )
 
 

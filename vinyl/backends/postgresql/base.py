@@ -39,6 +39,9 @@ CONNECT_TIMEOUT = 130
 _NOT_LIBPQ = ("context", "cursor_factory", "prepare_threshold", "prepared_max")
 
 
+#: Alias -> the parameters that the last config key was made of, and the key.
+_keys: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
+
 #: Parameters that no traceback with locals, log or repr may show.
 _SECRETS = ("password", "sslpassword")
 
@@ -76,6 +79,8 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
         """The alias's pool when OPTIONS["pool"] asks for one, as in Django's backend."""
         if self.alias == NO_DB_ALIAS or not self.settings_dict["OPTIONS"].get("pool"):
             return None
+        if self.connection is not None:
+            return self._link_pool
         return self._pool(self._config_key(self.get_connection_params()))
 
     def _pool(self, key: tuple[Any, ...]) -> Any:
@@ -99,13 +104,7 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             raise ImproperlyConfigured(
                 f"DATABASES['{self.alias}']['OPTIONS']['cursor_factory'] cannot be set."
             )
-        params = tuple(
-            (key, _text(key, value))
-            for key, value in conn_params.items()
-            if value is not None and key not in _NOT_LIBPQ
-        )
-        return (
-            params,
+        rest = (
             self.timezone_name,
             self.timezone,
             settings.USE_TZ,
@@ -114,6 +113,18 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             options.get("prepare_threshold", 1),
             options.get("prepared_max", 100),
         )
+        # Each task's first query asks, and nearly always gets the same.
+        known = _keys.get(self.alias)
+        if known is not None and known[0] == conn_params and known[1][1:] == rest:
+            return known[1]
+        params = tuple(
+            (key, _text(key, value))
+            for key, value in conn_params.items()
+            if value is not None and key not in _NOT_LIBPQ
+        )
+        made = (params, *rest)
+        _keys[self.alias] = (dict(conn_params), made)
+        return made
 
     def _make_config(self, key: tuple[Any, ...]) -> Any:
         params, timezone_name, timezone, use_tz, role, server_side, threshold, prepared_max = key
@@ -161,6 +172,7 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
         else:
             pool = self._pool(key)
             config = pool.config
+        self._link_pool = pool
         link = _postgres.Connection(pool, config)
         if chosen:
             link.isolation_level = self.isolation_level
@@ -171,6 +183,11 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             link.strict_commit = False
             link.attach()
         return link
+
+    def close_if_health_check_failed(self) -> None:
+        # Django's asks for the pool, which each statement would look up.
+        if not self.settings_dict["OPTIONS"].get("pool"):
+            super().close_if_health_check_failed()
 
     def _close(self) -> None:
         if self.connection is not None:

@@ -1,0 +1,1 @@
+"""The app whose tables are read and written over HTTP."""
