@@ -37,7 +37,7 @@ wait_in(vnl_sqlite_queue *queue, waiter *who, vnl_sqlite_want want, int64_t now)
 static void
 get(vnl_sqlite_queue *queue, waiter *who, int64_t now)
 {
-    vnl_sqlite_queue_took(queue);
+    vnl_sqlite_queue_took(queue, now);
     vnl_sqlite_queue_leave(&who->request, now);
 }
 
@@ -180,6 +180,48 @@ test_one_who_is_stuck_is_passed_by(void)
     vnl_sqlite_queue_close(queue);
 }
 
+/* Handed on for a quarter of a second, the lock is left to other processes. */
+static void
+test_a_rest_after_a_run(void)
+{
+    vnl_sqlite_queue *queue = vnl_sqlite_queue_open(1, 1, NULL);
+    waiter one = new_waiter(), two = new_waiter();
+    waiter *holder = &one, *next = &two;
+    int64_t now = 1000 * MS;
+    int turns = 0;
+
+    get(queue, holder, now);
+    for (; turns < 100; turns++) {
+        waiter *last = holder;
+        (void)wait_in(queue, next, VNL_WANT_WRITE, now);
+        vnl_sqlite_queue_released(queue, now += 10 * MS);
+        if (!vnl_sqlite_queue_may_write(queue, &next->request, now)) {
+            break;
+        }
+        get(queue, next, now);
+        holder = next;
+        next = last;
+    }
+    CHECK(turns == 25);
+    CHECK(next->told > 0);
+    CHECK(!vnl_sqlite_queue_may_write(queue, &holder->request, now + MS));
+    CHECK(wait_in(queue, next, VNL_WANT_WRITE, now + MS) == MS); /* nobody will tell it */
+    CHECK(vnl_sqlite_queue_may_write(queue, &next->request, now + 10 * MS));
+    get(queue, next, now + 10 * MS);
+    (void)wait_in(queue, holder, VNL_WANT_WRITE, now + 10 * MS);
+    vnl_sqlite_queue_released(queue, now + 20 * MS);
+    CHECK(vnl_sqlite_queue_may_write(queue, &holder->request, now + 20 * MS)); /* a new run */
+    vnl_sqlite_queue_leave(&holder->request, now + 20 * MS);
+    /* Alone it does as SQLite does. */
+    now += 30 * MS;
+    for (int64_t end = now + 1000 * MS; now < end; now += MS) {
+        CHECK(vnl_sqlite_queue_may_write(queue, &next->request, now));
+        get(queue, next, now);
+        vnl_sqlite_queue_released(queue, now);
+    }
+    vnl_sqlite_queue_close(queue);
+}
+
 static void
 test_the_committer_hears_of_readers(void)
 {
@@ -236,7 +278,7 @@ take_turns(void *arg)
             sched_yield();
             continue;
         }
-        vnl_sqlite_queue_took(shared);
+        vnl_sqlite_queue_took(shared, 0);
         vnl_sqlite_queue_leave(&me->request, 0);
         atomic_fetch_add(&taken, 1);
         if (atomic_exchange(&held, 0) != 1) {
@@ -291,6 +333,7 @@ main(void)
     test_readers_go_before_a_newcomer();
     test_a_lock_of_another_process_is_asked_for_again();
     test_one_who_is_stuck_is_passed_by();
+    test_a_rest_after_a_run();
     test_the_committer_hears_of_readers();
     test_one_place_at_a_time();
     test_threads();

@@ -74,7 +74,7 @@ granted(vnl_sqlite_gate *gate, vnl_sqlite_want want)
     }
     if (want == VNL_WANT_WRITE && !gate->writing) {
         gate->writing = 1;
-        vnl_sqlite_queue_took(gate->queue);
+        vnl_sqlite_queue_took(gate->queue, vnl_sqlite_now());
     }
     if (request->queue == gate->queue && request->want == want) {
         vnl_sqlite_queue_leave(request, vnl_sqlite_now());

@@ -7,6 +7,13 @@
 /* Everybody asks again after this long, told or not: one tellable reason more
  * or less must not cost anybody his whole timeout. */
 #define LOOK_NS 100000000
+/* How long the one who asks for all others goes without asking, when another
+ * process has the lock: that process may let go of it for moments only. */
+#define ASK_NS 4000000
+/* Handed on from one to the next the lock would never be free when another
+ * process asks: after so long it is left alone for longer than ASK_NS. */
+#define RUN_NS 250000000
+#define REST_NS 6000000
 /* One who has been told and does not ask (its loop is held up by something
  * else) keeps its place, but others need not wait for it. */
 #define STUCK_NS 250000000
@@ -20,6 +27,9 @@ struct vnl_sqlite_queue {
     vnl_node line;             /* vnl_sqlite_request.link: readers and writers */
     vnl_sqlite_request *alone; /* who waits for the readers */
     int held;                  /* how many of this process have the write lock: 0 or 1 */
+    int64_t run;               /* since when it is handed on without a rest */
+    int64_t released;          /* when it was let go of last */
+    int64_t rest;              /* until when nobody is to ask for it */
 };
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
@@ -127,9 +137,10 @@ int
 vnl_sqlite_queue_may_write(vnl_sqlite_queue *queue, const vnl_sqlite_request *request, int64_t now)
 {
     int placed = request->queue == queue && request->want == VNL_WANT_WRITE;
-    int may = 1;
+    int may;
 
     pthread_mutex_lock(&queue->lock);
+    may = now >= queue->rest;
     for (vnl_node *node = queue->line.next; node != &queue->line; node = node->next) {
         const vnl_sqlite_request *other = VNL_CONTAINER(node, vnl_sqlite_request, link);
         if (other == request) {
@@ -218,10 +229,13 @@ vnl_sqlite_queue_leave(vnl_sqlite_request *request, int64_t now)
 }
 
 void
-vnl_sqlite_queue_took(vnl_sqlite_queue *queue)
+vnl_sqlite_queue_took(vnl_sqlite_queue *queue, int64_t now)
 {
     pthread_mutex_lock(&queue->lock);
     queue->held++;
+    if (now - queue->released > ASK_NS) {
+        queue->run = now;
+    }
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -230,6 +244,10 @@ vnl_sqlite_queue_released(vnl_sqlite_queue *queue, int64_t now)
 {
     pthread_mutex_lock(&queue->lock);
     queue->held--;
+    queue->released = now;
+    if (now - queue->run > RUN_NS && !vnl_list_empty(&queue->line)) {
+        queue->rest = now + REST_NS;
+    }
     tell_line(queue, 1, now);
     pthread_mutex_unlock(&queue->lock);
 }

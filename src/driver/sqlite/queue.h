@@ -36,8 +36,8 @@ typedef struct vnl_sqlite_request {
 vnl_sqlite_queue *vnl_sqlite_queue_open(uint64_t device, uint64_t inode, const char *name);
 void vnl_sqlite_queue_close(vnl_sqlite_queue *queue);
 
-/* Whether a writer may ask for the lock now: those who came before it and have
- * not given up would be overtaken otherwise. */
+/* Whether a writer may ask for the lock now.  It may not while it would overtake
+ * those who came before it, nor when it is other processes' turn. */
 int vnl_sqlite_queue_may_write(vnl_sqlite_queue *queue, const vnl_sqlite_request *request, int64_t now);
 /* Takes a place, or keeps the one it has.  Those who came with nothing to wait
  * for find out by asking. */
@@ -49,7 +49,7 @@ int64_t vnl_sqlite_queue_pause(vnl_sqlite_request *request, int64_t step, int64_
 void vnl_sqlite_queue_leave(vnl_sqlite_request *request, int64_t now);
 
 /* A connection of this process has got the write lock, or let go of it. */
-void vnl_sqlite_queue_took(vnl_sqlite_queue *queue);
+void vnl_sqlite_queue_took(vnl_sqlite_queue *queue, int64_t now);
 void vnl_sqlite_queue_released(vnl_sqlite_queue *queue, int64_t now);
 /* A reader of this process has let go of its shared lock. */
 void vnl_sqlite_queue_reader_left(vnl_sqlite_queue *queue, int64_t now);
