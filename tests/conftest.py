@@ -5,6 +5,7 @@ fix_postgres  a private PostgreSQL server
 fix_engine    Django's DATABASES on each engine, and the tests' tables
 fix_links     links of the PostgreSQL engine, without Django's wrapper
 fix_http      the site of tests/web under the ASGI and WSGI handlers
+fix_shop      the record shop: third parties' software on vinyl, in this process
 fix_project   a project on disk, and its server processes
 fix_leaks     after each test: no fiber, no connection, no un-awaited operation is left
 """
@@ -22,6 +23,7 @@ pytest_plugins = (
     "fix_postgres",
     "fix_engine",
     "fix_http",
+    "fix_shop",
     "fix_project",
     "fix_links",
     "fix_leaks",

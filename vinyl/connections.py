@@ -18,7 +18,7 @@ from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from vinyl import _core
+from vinyl import _core, toolbar
 from vinyl.aliases import vinyl_alias
 
 __all__ = ["install", "refresh", "served_alias", "vinyl_aliases"]
@@ -56,6 +56,7 @@ def _share_with_parent(scope: Any, alias: str, session: BaseDatabaseWrapper) -> 
         parent.sessions[alias] = main
         _share_with_parent(parent, alias, main)
     session.share_seen(main)  # type: ignore[attr-defined]
+    toolbar.follow(session, main)
 
 
 def install() -> None:

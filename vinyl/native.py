@@ -36,11 +36,13 @@ __all__ = ["in_request", "install"]
 #: Set while vinyl's ASGI handler serves a request, in its tasks too: what is closed at its end.
 in_request: ContextVar[Any] = ContextVar("vinyl_in_request", default=None)
 
-# Where Django's own synchronous code lives that needs the task's connection, or that Django calls
-# for each request. Not mail, files and remote caches: who sends those to a thread has a reason.
+# Where synchronous code lives that needs the task's connection, or that is called for each request.
+# Not mail, files and remote caches: who sends those to a thread has a reason.
 _DJANGO = (
     "django.contrib.",
     "django.core.cache.backends.db",
+    "django.core.cache.backends.dummy",
+    "django.core.cache.backends.locmem",
     "django.core.handlers.",
     "django.core.paginator",
     "django.db.",
@@ -51,6 +53,10 @@ _DJANGO = (
     "django.utils.deprecation",
     "django.views.",
 )
+# Other people's packages of which the same holds: what they send to a thread themselves is the
+# reading of users and permissions, a synchronous view, and the toolbar's look at the connections.
+_PACKAGES = ("allauth.", "debug_toolbar.", "guardian.", "ninja.")
+_KNOWN = (*_DJANGO, *_PACKAGES)
 
 
 def install() -> None:
@@ -104,26 +110,29 @@ def _in_fiber(bridge: Any, args: tuple[Any, ...]) -> bool:
     native = conf.get("NATIVE_ASYNC_API")
     if not native and in_request.get() is None:
         return False
-    if not (native and bridge._thread_sensitive) and not _is_djangos(bridge.func, args):
+    if not (native and bridge._thread_sensitive) and not _is_known(bridge.func, args):
         return False
     # A synchronous caller waits above, in async_to_sync(): what it has in its thread's connection
     # belongs to it, unless a test has made all of them one.
     return not getattr(AsyncToSync.executors, "current", None) or _core.is_pinned()
 
 
-def _is_djangos(func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+def _is_known(func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Whether Django or one of _PACKAGES made `func`, or a class that its own derives from."""
     owner = getattr(func, "__self__", None)
     if owner is not None and not isinstance(owner, ModuleType):
-        return _is_djangos_class(owner if isinstance(owner, type) else type(owner))
+        return _is_known_class(owner if isinstance(owner, type) else type(owner))
+    if not hasattr(func, "__qualname__"):  # an instance that can be called
+        return _is_known_class(type(func))
     module = getattr(func, "__module__", None) or ""
     if module == "builtins" and args:  # list(queryset), next(rows)
-        return _is_djangos_class(type(args[0]))
-    return module.startswith(_DJANGO)
+        return _is_known_class(type(args[0]))
+    return module.startswith(_KNOWN)
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_djangos_class(cls: type) -> bool:
-    return any(str(base.__module__).startswith(_DJANGO) for base in cls.__mro__)
+def _is_known_class(cls: type) -> bool:
+    return any(str(base.__module__).startswith(_KNOWN) for base in cls.__mro__)
 
 
 def _while_handling(
