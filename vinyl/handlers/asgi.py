@@ -184,8 +184,12 @@ class _Client:
         self._timer = task.get_loop().call_later(LISTEN_AFTER_SECONDS, self._listen)
 
     def _listen(self) -> None:
-        self._listener = self._task.get_loop().create_task(self._receive())  # type: ignore[arg-type]
+        self._listener = self._task.get_loop().create_task(self._hear())
         self._listener.add_done_callback(self._heard)
+
+    async def _hear(self) -> Message:
+        # A task wants a coroutine; what receive() gives need only be awaitable, as granian's is.
+        return await self._receive()
 
     def _heard(self, listener: asyncio.Task[Message]) -> None:
         if listener.cancelled():
