@@ -6,6 +6,8 @@ fix_engine    Django's DATABASES on each engine, and the tests' tables
 fix_links     links of the PostgreSQL engine, without Django's wrapper
 fix_http      the site of tests/web under the ASGI and WSGI handlers
 fix_shop      the record shop: third parties' software on vinyl, in this process
+fix_served    the same under a server, in a process of its own
+fix_browser   a real browser
 fix_project   a project on disk, and its server processes
 fix_leaks     after each test: no fiber, no connection, no un-awaited operation is left
 """
@@ -25,6 +27,8 @@ pytest_plugins = (
     "fix_http",
     "fix_shop",
     "fix_project",
+    "fix_served",
+    "fix_browser",
     "fix_links",
     "fix_leaks",
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from private_postgres import PrivatePostgres
 
-WAIVABLE = frozenset({"postgresql"})
+WAIVABLE = frozenset({"postgresql", "browser"})
 
 
 def waived() -> frozenset[str]:

@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,26 +115,9 @@ class Project:
             timeout=SECONDS,
         )
 
-    @contextlib.contextmanager
-    def running(self, *command: str) -> Iterator[Server]:
+    def running(self, *command: str) -> AbstractContextManager[Server]:
         """A server: ``python -m command``, in which ``{port}`` is a free port."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        log = self.directory / "log"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *(each.format(port=port) for each in command)],
-                env=self._environment({}),
-                cwd=self.directory,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-            try:
-                yield Server(f"http://127.0.0.1:{port}", log)
-            finally:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(SECONDS)
+        return running(command, self._environment({}), self.directory)
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         here = {"PYTHONPATH": str(self.directory), "DJANGO_SETTINGS_MODULE": "site_settings"}
@@ -144,6 +128,23 @@ class Project:
 class Server:
     url: str
     log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def stop(self) -> int:
+        """As a supervisor does it, SIGTERM to the process alone; its exit code.
+
+        Nothing that it has started may be left then.
+        """
+        self.process.terminate()
+        try:
+            return self.process.wait(SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def get(self, path: str = "/") -> bytes:
         with urllib.request.urlopen(self.url + path, timeout=SECONDS) as answer:
@@ -158,6 +159,28 @@ class Server:
                     return answer
             time.sleep(0.05)
         pytest.fail(f"no answer in {SECONDS} s:\n{self.log.read_text()}")
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], env: dict[str, str], directory: Path) -> Iterator[Server]:
+    """A server in a process of its own: ``python -m command``, ``{port}`` in it a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = directory / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(each.format(port=port) for each in command)],
+            env=env,
+            cwd=directory,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+        server = Server(f"http://127.0.0.1:{port}", log, process)
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture

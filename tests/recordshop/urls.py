@@ -29,5 +29,6 @@ urlpatterns = [
     path("sync-sell-slowly", views.sync_sell_slowly),
     path("pool", views.pool),
     path("threads", views.threads),
+    path("favicon.ico", views.icon),
     path("__debug__/", include("debug_toolbar.urls")),
 ]

@@ -131,3 +131,8 @@ async def pool(request: HttpRequest) -> HttpResponse:
 
 def threads(request: HttpRequest) -> HttpResponse:
     return JsonResponse(counting.threads())
+
+
+def icon(request: HttpRequest) -> HttpResponse:
+    """What browsers ask for by themselves."""
+    return HttpResponse(status=204)

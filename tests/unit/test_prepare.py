@@ -12,6 +12,7 @@ import pytest
 
 @pytest.fixture
 def lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VINYL_TEST_WAIVE", raising=False)
     monkeypatch.setitem(prepare.SYSTEM, "ensurepip", (lambda: True, "python3-venv"))
     monkeypatch.setitem(prepare.SYSTEM, "libpq", (lambda: False, "libpq-dev"))
     monkeypatch.setitem(prepare.SYSTEM, "sqlite3", (lambda: False, "libsqlite3-dev"))
@@ -34,6 +35,23 @@ def test_installs_as_root_and_looks_again(monkeypatch: pytest.MonkeyPatch) -> No
         prepare.ensure_system(("libpq", "sqlite3"))
     assert ran[0][:2] == ["apt-get", "update"]
     assert ran[1][-2:] == ["libpq-dev", "libsqlite3-dev"]
+
+
+@pytest.mark.usefixtures("lacking")
+def test_what_is_waived_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("VINYL_TEST_WAIVE", "libpq, sqlite3")
+    prepare.ensure_system(("libpq", "sqlite3"))
+
+
+def test_the_tests_need_a_browser_and_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("VINYL_TEST_WAIVE", raising=False)
+    _check, packages = prepare.SYSTEM["browser"]
+    monkeypatch.setitem(prepare.SYSTEM, "browser", (lambda: False, packages))
+    assert "browser" in prepare.PURPOSES["test"].system
+    with pytest.raises(SystemExit, match="chromium chromium-driver"):
+        prepare.ensure_system(("browser",))
 
 
 def test_stamp_is_of_work_that_ended(tmp_path: Path) -> None:
