@@ -1,6 +1,6 @@
 # Every target sets up what it needs on a fresh machine, and is quick the second time.
 # Each has its own .venv-*/ and build/*/; `make clean` removes them.
-.PHONY: help demo test test-c django-suite lint asan docs bench clean
+.PHONY: help demo test test-c django-suite packages-suite lint asan docs bench clean
 
 DB ?= sqlite
 ARGS ?=
@@ -11,6 +11,8 @@ help:
 	@echo "make test [ARGS='-k name']            C tests, then pytest on both engines in all modes"
 	@echo "make django-suite [DJANGO=6.1] [DB=postgresql] [MODE=fiber|tasks|native|blocking] [APPS='queries']"
 	@echo "                                      Django's own tests on vinyl, compared with Django's backend"
+	@echo "make packages-suite [PACKAGE=django-filter] [DB=postgresql] [MODE=fiber|native|blocking]"
+	@echo "                                      third parties' own tests on vinyl, compared likewise"
 	@echo "make adversity [ARGS='-k kills']      faults in full: cancels, kills, cut networks, PgBouncer, a soak"
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
 	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"
@@ -40,6 +42,11 @@ django-suite:
 	@tools/run suite env PYTHONPATH=tools python -m django_suite $(if $(DJANGO),--django $(DJANGO)) \
 	  $(if $(DB),--db $(DB)) $(if $(MODE),--mode $(MODE)) $(if $(APPS),--apps "$(APPS)") $(if $(WITHOUT),--without "$(WITHOUT)") \
 	  $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(SQLITE_FILE),--sqlite-file)
+
+# What a package ships tests of; without PACKAGE those of all that tools/packages_suite knows.
+packages-suite:
+	@tools/run suite env PYTHONPATH=tools python -m packages_suite --db $(DB) $(if $(DJANGO),--django $(DJANGO)) \
+	  $(if $(PACKAGE),--package "$(PACKAGE)") $(if $(MODE),--mode $(MODE))
 
 lint:
 	@tools/run test true
