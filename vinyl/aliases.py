@@ -29,6 +29,10 @@ def twin(conf: Mapping[str, Any], of: str = "default") -> dict[str, Any]:
             f"vinyl.twin() needs one of Django's own engines (django.db.backends.…), "
             f"not ENGINE = {engine!r}."
         )
+    # Here, since nothing else of vinyl may ever be imported. Not at the top: the engines import us.
+    from vinyl import absent
+
+    absent.watch()
     copy = deepcopy(dict(conf))
     copy["ENGINE"] = VINYL + engine.removeprefix(DJANGO)
     copy["TEST"] = {**(copy.get("TEST") or {}), "MIRROR": of}

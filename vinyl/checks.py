@@ -64,10 +64,18 @@ def check_databases(**kwargs: Any) -> list[CheckMessage]:
             id="vinyl.W002",
         )
         for alias, by in served.items()
-        if by is not None
-        and by != alias
-        and (databases[by].get("TEST") or {}).get("MIRROR") != alias
+        if by is not None and by != alias and _mirrored(by) not in (alias, *_missing_alias(by))
     ]
+
+
+def _mirrored(alias: str) -> Any:
+    return (connections.settings[alias].get("TEST") or {}).get("MIRROR")
+
+
+def _missing_alias(alias: str) -> list[str]:
+    """What the alias mirrors, when there is no such alias: vinyl.E006 says so."""
+    of = _mirrored(alias)
+    return [of] if of and of not in connections.settings else []
 
 
 @register("vinyl")
@@ -92,8 +100,8 @@ def check_twins(**kwargs: Any) -> list[CheckMessage]:
     """What a vinyl alias mirrors in tests is the alias of the same database."""
     databases = connections.settings
     errors: list[CheckMessage] = []
-    for alias, database in databases.items():
-        of = (database.get("TEST") or {}).get("MIRROR")
+    for alias in databases:
+        of = _mirrored(alias)
         if not of or not aliases.is_vinyl(alias):
             continue
         if of not in databases:

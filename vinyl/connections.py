@@ -12,13 +12,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from django.apps import apps
-from django.core.checks import CheckMessage, register
-from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from vinyl import _core, toolbar
+from vinyl import _core, absent, toolbar
 from vinyl.aliases import vinyl_alias
 
 __all__ = ["install", "refresh", "served_alias", "vinyl_aliases"]
@@ -81,20 +78,4 @@ def install() -> None:
         connections._connections = _core.SessionMap(
             connections._connections, _aliases, _share_with_parent
         )
-        # The engine without the app is a choice too (Django's own test runner makes it): said by
-        # `check --deploy` and not by each command.
-        register(_check_installed, "vinyl", deploy=True)
-
-
-def _check_installed(**kwargs: Any) -> list[CheckMessage]:
-    # Here and not in vinyl.checks, which only the app loads.
-    if apps.is_installed("vinyl"):
-        return []
-    return [
-        CheckWarning(
-            "DATABASES has a vinyl engine, but 'vinyl' is not in INSTALLED_APPS: models have no "
-            "Model.vinyl, and their instances cannot be awaited.",
-            hint="Add 'vinyl' to INSTALLED_APPS.",
-            id="vinyl.W005",
-        )
-    ]
+        absent.watch()

@@ -6,6 +6,9 @@ import io
 import itertools
 import json
 import os
+import re
+import subprocess
+import sys
 import time
 import urllib.error
 from pathlib import Path
@@ -18,7 +21,7 @@ from django.test import override_settings
 from fix_engine import Engine, installed
 from fix_project import Project
 
-from vinyl import _core, checks, connections
+from vinyl import _core, absent, aliases, checks, connections
 from vinyl.apps import offer_commands
 
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "one.sqlite3"}
@@ -79,9 +82,85 @@ def test_a_pool_larger_than_the_server(engine: Engine) -> None:
 
 
 def test_vinyl_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert connections._check_installed() == []
+    def found() -> tuple[list[str], list[str]]:
+        return ids(absent.check_app()), ids(absent.check_app_for_deployment())
+
+    assert found() == ([], [])
     monkeypatch.setattr(apps, "is_installed", lambda name: name != "vinyl")
-    assert ids(connections._check_installed()) == ["vinyl.W005"]
+    drop_in = {"default": {"ENGINE": "vinyl.backends.sqlite3", "NAME": "one.sqlite3"}}
+    with installed(drop_in):
+        assert found() == ([], ["vinyl.W005"])
+        with override_settings(WSGI_APPLICATION="site.wsgi.application"):
+            assert found() == (["vinyl.W005"], [])
+        with override_settings(ASGI_APPLICATION="site.asgi.application"):
+            assert found() == (["vinyl.W005"], [])
+    with installed({"default": SQLITE, "vinyl": aliases.twin(SQLITE)}):
+        assert found() == (["vinyl.W005"], [])
+
+
+#: What is wrong in settings.py, and what `manage.py check` says.
+WRONG = {
+    "a twin without its default": (
+        "DATABASES['vinyl']['TEST']['MIRROR'] = 'main'",
+        ["vinyl.E006"],
+    ),
+    "a twin of another database": (
+        "DATABASES['vinyl']['NAME'] = 'two.sqlite3'",
+        ["vinyl.E007", "vinyl.W003"],
+    ),
+    "a twin that mirrors nothing": ("del DATABASES['vinyl']['TEST']", ["vinyl.W002"]),
+    "no vinyl engine": ("del DATABASES['vinyl']", ["vinyl.W001"]),
+    "a twin, and no app": ("INSTALLED_APPS.remove('vinyl')", ["vinyl.W005"]),
+    "the engine, and no app": (
+        "INSTALLED_APPS.remove('vinyl'); DATABASES = {'default': DATABASES['vinyl']};"
+        " del DATABASES['default']['TEST']",
+        ["vinyl.W005"],
+    ),
+    "middleware to and fro": (
+        "INSTALLED_APPS += ['library']\nMIDDLEWARE = ['web.middleware.async_only',"
+        " 'web.middleware.sync_only', 'web.middleware.hybrid']",
+        ["vinyl.I001"],
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_manage_py_check_in_a_project(wrong: str, tmp_path: Path) -> None:
+    line, expected = WRONG[wrong]
+    right = (
+        "import vinyl\nSECRET_KEY = 'x'\nWSGI_APPLICATION = 'none'\n"
+        "INSTALLED_APPS = ['django.contrib.contenttypes', 'vinyl']\n"
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'one.sqlite3'}}\n"
+        "DATABASES['vinyl'] = vinyl.twin(DATABASES['default'], of='default')\n"
+    )
+    assert not manage_py_check(tmp_path, right)
+    assert manage_py_check(tmp_path, right + line) == expected
+
+
+def test_manage_py_check_counts_the_servers_connections(engine: Engine, tmp_path: Path) -> None:
+    database = {**engine.conf, "OPTIONS": {"pool": {"max_size": 10_000}}}
+    text = (
+        "SECRET_KEY = 'x'\nINSTALLED_APPS = ['django.contrib.contenttypes', 'vinyl']\n"
+        f"DATABASES = {{'default': {database!r}}}"
+    )
+    found = manage_py_check(tmp_path, text, "--database", "default")
+    assert found == (["vinyl.W004"] if engine.name == "postgresql" else [])
+
+
+def manage_py_check(directory: Path, settings: str, *options: str) -> list[str]:
+    """The ids that `manage.py check` prints in a project with these settings."""
+    (directory / "wrong_settings.py").write_text(settings)
+    tests = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "django", "check", *options],
+        cwd=directory, capture_output=True, text=True, check=False,
+        env=os.environ | {
+            "DJANGO_SETTINGS_MODULE": "wrong_settings", "PYTHONPATH": f"{directory}:{tests}",
+        },
+    )  # fmt: skip
+    found = re.findall(r"\((vinyl\.\w+)\)", done.stdout + done.stderr)
+    assert found or "no issues" in done.stdout, done.stderr
+    return found
 
 
 def test_manage_py_check_finds_them(tmp_path: Path) -> None:
