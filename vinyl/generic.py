@@ -25,12 +25,15 @@ class GenericForward:
         if is_unsettled(instance, column):
             value = instance.__dict__[UNSETTLED][column][1]
             return Ready(value) if awaits(instance) and awaited_expression() else value
+        label = f"{type(instance).__name__}.{field.name}"
         if not in_coroutine(instance):
-            return get(instance, cls)
+            try:
+                return get(instance, cls)
+            except NotFetched:
+                raise not_fetched(label) from None
         unfetched = (
             not field.is_cached(instance) and instance.__dict__.get(column, self) is not None
         )
-        label = f"{type(instance).__name__}.{field.name}"
         return read_relation(label, unfetched, get, instance, cls)
 
     def __set__(self, instance: Any, value: Any) -> None:

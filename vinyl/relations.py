@@ -59,6 +59,14 @@ def _adapted(mixin: type, base: Any) -> type:
     return type(base.__name__, (mixin, base), {**names, "__doc__": base.__doc__})
 
 
+def _read(name: str | None, get: Callable[..., Any], instance: Any, cls: Any) -> Any:
+    """What a synchronous function reads: a template, say, that a coroutine has called."""
+    try:
+        return get(instance, cls)
+    except NotFetched:
+        raise not_fetched(f"{type(instance).__name__}.{name}") from None
+
+
 class Forward:
     """A foreign key or one-to-one field."""
 
@@ -66,9 +74,9 @@ class Forward:
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         get = super().__get__  # type: ignore[misc]
-        if instance is None or not in_coroutine(instance):
-            return get(instance, cls)
         field = self.field
+        if instance is None or not in_coroutine(instance):
+            return _read(field.name, get, instance, cls)
         unfetched = (
             not field.is_cached(instance)
             and not field.remote_field.parent_link
@@ -96,7 +104,7 @@ class ReverseOne:
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         get = super().__get__  # type: ignore[misc]
         if instance is None or not in_coroutine(instance):
-            return get(instance, cls)
+            return _read(self.related.accessor_name, get, instance, cls)
         unfetched = not self.related.is_cached(instance) and instance.pk is not None
         label = f"{type(instance).__name__}.{self.related.accessor_name}"
         # hasattr(user, "profile") asks whether there is one: a stand-in must not say yes.

@@ -456,8 +456,9 @@ operation_finalize(PyObject *op)
     PyObject *raised = PyErr_GetRaisedException();
     if (self->status == CREATED) {
         PyObject *name = vnl_operation_name((PyObject *)self);
+        const char *cure = vnl_where() == VNL_PLAIN ? ": vinyl.drive() runs it to its end here" : "";
         if (name == NULL ||
-            PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "operation '%U' was never awaited", name) < 0) {
+            PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "operation '%U' was never awaited%s", name, cure) < 0) {
             PyErr_WriteUnraisable(op);
         }
         Py_XDECREF(name);

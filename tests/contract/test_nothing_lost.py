@@ -8,7 +8,7 @@ import warnings
 import pytest
 from django.forms import modelform_factory
 from django.template import Context, Engine
-from press.models import Article, Writer
+from press.models import Article, Kiosk, Place, Remark, Writer
 from press.seed import seed
 
 import vinyl
@@ -83,13 +83,33 @@ async def test_forms_in_a_coroutine_raise_and_run_in_a_fiber(database) -> None:
     assert "formed" in page
 
 
+async def test_templates_name_the_relation_that_is_not_fetched(database) -> None:
+    s = await seed()
+    remark = await vinyl.run(Remark.objects.using(database.alias).create, text="t", subject=s.a)
+    remark = await Remark.vinyl.get(pk=remark.pk)
+    kiosk = await Kiosk.vinyl.create(name="k")
+    place = await Place.vinyl.get(pk=kiosk.pk)
+    for value, path, label in (
+        (s.a, "reviewer.name", None),  # null: nothing to fetch
+        (await Article.vinyl.get(pk=s.a.pk), "author.name", "Article.author"),
+        (place, "kiosk.name", "Place.kiosk"),
+        (remark, "subject.title", "Remark.subject"),
+    ):
+        template = Engine().from_string("{{ it." + path + " }}")
+        if label is None:
+            template.render(Context({"it": value}))
+            continue
+        with pytest.raises(NotFetched, match=f"^{label} is not fetched yet.*vinyl.run"):
+            template.render(Context({"it": value}))
+
+
 async def test_templates(database) -> None:
     s = await seed()
     template = Engine().from_string(
         "{{ a.author.name }}{% for t in a.topics.all %} {{ t.name }}{% endfor %}"
     )
     article = await Article.vinyl.get(pk=s.a.pk)
-    with pytest.raises(NotFetched):
+    with pytest.raises(NotFetched, match=r"Article\.author is not fetched yet"):
         template.render(Context({"a": article}))
     fetched = await Article.vinyl.select_related("author").prefetch_related("topics").get(pk=s.a.pk)
     assert template.render(Context({"a": fetched})) == "Ann art law"

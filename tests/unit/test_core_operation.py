@@ -174,7 +174,14 @@ def test_what_inspect_asks_is_answered() -> None:
 
 def test_dropping_one_warns() -> None:
     operation = _core.run(add, 1)
-    with pytest.warns(RuntimeWarning, match="operation 'add' was never awaited"):
+    with pytest.warns(RuntimeWarning, match=r"operation 'add' was never awaited: vinyl\.drive"):
+        del operation
+
+
+@pytest.mark.modes("asyncio", "uvloop")
+async def test_dropping_one_in_a_coroutine_warns() -> None:
+    operation = _core.run(add, 1)
+    with pytest.warns(RuntimeWarning, match=r"operation 'add' was never awaited$"):
         del operation
 
 
