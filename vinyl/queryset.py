@@ -20,6 +20,8 @@ from django.db.models.query import QuerySet, RawQuerySet
 from vinyl._core import FIBER, PLAIN, Operation, awaited_expression, where, written_in_coroutine
 from vinyl.aliases import require, vinyl_alias
 from vinyl.exceptions import NotFetched
+from vinyl.inserting import assign_returned, split_new
+from vinyl.instance import settle
 from vinyl.ownership import Owner, owned, owner
 from vinyl.pending import Ready
 
@@ -59,6 +61,7 @@ class _Fetching:
     _result_cache: list[Any] | None
     _prefetch_related_lookups: tuple[Any, ...]
     _prefetch_done: bool
+    _db: str | None
     model: type[Model]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -136,10 +139,21 @@ class VinylQuerySetMixin(_Fetching):
 
     @property
     def db(self) -> str:
-        alias: str = super().db  # type: ignore[misc]
+        alias: str = self._db or super().db  # type: ignore[misc]
         if not self._vinyl_strict:
             return require(alias, self.model)
         return alias if where() == PLAIN else vinyl_alias(alias) or alias
+
+    def _prepare_for_bulk_create(self, objs: Any) -> Any:
+        if any(hasattr(field, "fk_field") for field in self.model._meta.private_fields):
+            for each in objs:
+                settle(each)
+        split = split_new(self.model, objs)
+        return super()._prepare_for_bulk_create(objs) if split is None else split  # type: ignore[misc]
+
+    def _batched_insert(self, objs: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
+        rows = super()._batched_insert(objs, fields, *args, **kwargs)  # type: ignore[misc]
+        return assign_returned(self.model, objs, fields, rows, self.db)
 
     def using(self, alias: str | None) -> Any:
         if alias is not None and not (self._vinyl_strict and where() == PLAIN):

@@ -210,6 +210,7 @@ intern_names(vnl_state *state)
         {&state->str_adding, "adding"},
         {&state->str_db, "db"},
         {&state->str_fetch_mode, "fetch_mode"},
+        {&state->str_fields_cache, "fields_cache"},
         {&state->str_func, "__func__"},
         {&state->str_atomic_blocks, "atomic_blocks"},
         {&state->str_from_testcase, "_from_testcase"},
@@ -274,7 +275,8 @@ core_exec(PyObject *module)
         vnl_fiber_setup(module) < 0 || vnl_waiter_setup(module) < 0 || vnl_reactor_setup(module) < 0 ||
         vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_pin_setup(module) < 0 ||
         vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
-        vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0) {
+        vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0 ||
+        vnl_columns_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||

@@ -49,6 +49,7 @@ typedef struct {
     PyObject *str_adding;
     PyObject *str_db;
     PyObject *str_fetch_mode;
+    PyObject *str_fields_cache;
     PyObject *str_func;
     PyObject *str_atomic_blocks;
     PyObject *str_from_testcase;

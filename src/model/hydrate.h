@@ -8,5 +8,6 @@
 
 int vnl_hydrator_setup(PyObject *module);
 int vnl_converter_setup(PyObject *module);
+int vnl_columns_setup(PyObject *module);
 
 #endif

@@ -1,8 +1,11 @@
 """Django's compilers for PostgreSQL, with rows made into instances in C."""
 
+from typing import Any
+
 from django.db.models.sql import compiler as generic
 
 from vinyl.compiler import FastRows
+from vinyl.inserting import BulkInsert
 
 try:
     from django.db.backends.postgresql import compiler as base  # Django 5.2 and later
@@ -19,9 +22,16 @@ __all__ = [
 
 SQLAggregateCompiler = base.SQLAggregateCompiler
 SQLDeleteCompiler = base.SQLDeleteCompiler
-SQLInsertCompiler = base.SQLInsertCompiler
 SQLUpdateCompiler = base.SQLUpdateCompiler
 
 
 class SQLCompiler(FastRows, base.SQLCompiler):
     pass
+
+
+class SQLInsertCompiler(BulkInsert, base.SQLInsertCompiler):
+    def assemble_rows(self, columns: list[list[Any]], placeholders: Any, params: Any) -> Any:
+        # UNNEST has one array for each column, whatever the number of rows.
+        if isinstance(placeholders, getattr(base, "InsertUnnest", ())):
+            return placeholders, [columns]
+        return super().assemble_rows(columns, placeholders, params)

@@ -7,11 +7,19 @@ from typing import Any
 import psycopg
 from django.db.backends.postgresql import operations
 
+from vinyl.inserting import BulkInsertOperations
+
 __all__ = ["DatabaseOperations"]
 
 
-class DatabaseOperations(operations.DatabaseOperations):
+class DatabaseOperations(BulkInsertOperations, operations.DatabaseOperations):
     compiler_module = "vinyl.backends.postgresql.compiler"
+    adapts_nothing = BulkInsertOperations.adapts_nothing | {
+        operations.DatabaseOperations.adapt_datefield_value,
+        operations.DatabaseOperations.adapt_datetimefield_value,
+        operations.DatabaseOperations.adapt_integerfield_value,  # but for its integers' class
+        operations.DatabaseOperations.adapt_timefield_value,
+    }
 
     def compose_sql(self, sql: Any, params: Any) -> str:
         """The statement with literals in place of its parameters."""

@@ -3,12 +3,13 @@
 from django.db.models.sql.compiler import (
     SQLAggregateCompiler,
     SQLDeleteCompiler,
-    SQLInsertCompiler,
     SQLUpdateCompiler,
 )
 from django.db.models.sql.compiler import SQLCompiler as DjangoSQLCompiler
+from django.db.models.sql.compiler import SQLInsertCompiler as DjangoSQLInsertCompiler
 
 from vinyl.compiler import FastRows
+from vinyl.inserting import BulkInsert
 
 __all__ = [
     "SQLAggregateCompiler",
@@ -20,4 +21,8 @@ __all__ = [
 
 
 class SQLCompiler(FastRows, DjangoSQLCompiler):
+    pass
+
+
+class SQLInsertCompiler(BulkInsert, DjangoSQLInsertCompiler):
     pass

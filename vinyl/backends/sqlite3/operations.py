@@ -2,8 +2,10 @@
 
 from django.db.backends.sqlite3 import operations
 
+from vinyl.inserting import BulkInsertOperations
+
 __all__ = ["DatabaseOperations"]
 
 
-class DatabaseOperations(operations.DatabaseOperations):
+class DatabaseOperations(BulkInsertOperations, operations.DatabaseOperations):
     compiler_module = "vinyl.backends.sqlite3.compiler"
