@@ -62,6 +62,19 @@ class Pool:
 class Hydrator:
     def __init__(self, model: type, state: type, names: tuple[str, ...]) -> None: ...
 
+class RowPlan:
+    def __init__(
+        self,
+        root: tuple[Any, ...],
+        db: str,
+        fetch_mode: Any,
+        converters: dict[int, tuple[list[Any], Any]],
+        connection: Any,
+        annotations: tuple[tuple[str, int], ...],
+        known: tuple[tuple[str, str, dict[Any, Any], tuple[int, ...]], ...],
+    ) -> None: ...
+    def make(self, rows: Iterable[Any], /) -> list[Any]: ...
+
 class ConvertedRows(Iterator[list[Any]]):
     def __init__(
         self,
@@ -71,6 +84,14 @@ class ConvertedRows(Iterator[list[Any]]):
     ) -> None: ...
     def __next__(self) -> list[Any]: ...
 
+def value_rows(
+    rows: Iterable[Any],
+    kind: int,
+    shape: Any,
+    converters: dict[int, tuple[list[Any], Any]],
+    connection: Any,
+    /,
+) -> list[Any]: ...
 def plain_column(
     objects: list[Any], attname: str, types: tuple[type, ...], test: Any, wrap: Any, /
 ) -> list[Any] | None: ...

@@ -1,9 +1,7 @@
-"""Rows into instances in C, for every queryset on a vinyl engine.
+"""What the compilers of every vinyl engine have: rows go through their converters in C.
 
-Django's row loops take the model class from ``compiler.klass_info`` and call
-its ``from_db`` for each row. Where an instance is plain, that is, where no
-code of the model's own runs while one is made, a `_core.Hydrator` stands there
-for the class; everywhere else Django's path stays as it is.
+Where an instance is plain, that is, where no code of the model's own runs while one is made,
+a `_core.Hydrator` makes it (see ``rows``); everywhere else the model's ``from_db`` does.
 """
 
 from __future__ import annotations
@@ -66,28 +64,10 @@ def hydrator_of(model: type[Model]) -> _core.Hydrator | None:
     return known[1]
 
 
-def _with_hydrators(info: dict[str, Any]) -> dict[str, Any]:
-    # A copy: Django's own is kept for a compiler that is executed again.
-    made = dict(info)
-    if hydrator := hydrator_of(info["model"]):
-        made["model"] = hydrator
-    if related := info.get("related_klass_infos"):
-        made["related_klass_infos"] = [_with_hydrators(each) for each in related]
-    return made
-
-
 class FastRows:
     """Mixin of each engine's SQLCompiler."""
 
-    klass_info: dict[str, Any] | None
     connection: Any
-
-    def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
-        result = super().execute_sql(*args, **kwargs)  # type: ignore[misc]
-        info = self.klass_info
-        if info is not None and isinstance(info["model"], type):
-            self.klass_info = _with_hydrators(info)
-        return result
 
     def apply_converters(
         self, rows: Iterable[Any], converters: dict[int, tuple[list[Any], Any]]

@@ -50,7 +50,7 @@ typedef struct {
     PyObject *str_db;
     PyObject *str_fetch_mode;
     PyObject *str_fields_cache;
-    PyObject *str_func;
+    PyObject *str_peers;
     PyObject *str_atomic_blocks;
     PyObject *str_from_testcase;
     PyObject *kw_context; /* ("context",) */

@@ -10,57 +10,123 @@ typedef struct {
     Py_ssize_t column;
 } column_plan;
 
+struct vnl_converters {
+    PyObject *connection; /* owned: the converters' third argument */
+    Py_ssize_t count;
+    column_plan columns[];
+};
+
 typedef struct {
     PyObject_HEAD
-    PyObject *rows;       /* owned iterator */
-    PyObject *connection; /* owned: the converters' third argument */
-    column_plan *columns;
-    Py_ssize_t count;
+    PyObject *rows; /* owned iterator */
+    vnl_converters *converters;
 } vnl_converted_rows;
 
-static void
-free_columns(vnl_converted_rows *self)
+void
+vnl_converters_free(vnl_converters *self)
 {
+    if (self == NULL) {
+        return;
+    }
     for (Py_ssize_t i = 0; i < self->count; i++) {
         Py_CLEAR(self->columns[i].functions);
         Py_CLEAR(self->columns[i].expression);
     }
-    PyMem_Free(self->columns);
-    self->columns = NULL;
-    self->count = 0;
+    Py_CLEAR(self->connection);
+    PyMem_Free(self);
 }
 
-/* converters: {column: (functions, expression)} */
+int
+vnl_converters_traverse(const vnl_converters *self, visitproc visit, void *arg)
+{
+    if (self == NULL) {
+        return 0;
+    }
+    Py_VISIT(self->connection);
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        Py_VISIT(self->columns[i].functions);
+        Py_VISIT(self->columns[i].expression);
+    }
+    return 0;
+}
+
 static int
-read_columns(vnl_converted_rows *self, PyObject *converters)
+read_column(vnl_converters *self, PyObject *key, PyObject *value)
+{
+    column_plan *plan = &self->columns[self->count];
+    PyObject *functions = NULL, *expression = NULL;
+    if (!PyTuple_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "converters: {column: (functions, expression)}");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(value, "OO", &functions, &expression)) {
+        return -1;
+    }
+    plan->column = PyLong_AsSsize_t(key);
+    if (plan->column < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "a column's number is not negative");
+        }
+        return -1;
+    }
+    plan->functions = PySequence_Tuple(functions);
+    if (plan->functions == NULL) {
+        return -1;
+    }
+    plan->expression = Py_NewRef(expression);
+    self->count++;
+    return 0;
+}
+
+vnl_converters *
+vnl_converters_new(PyObject *converters, PyObject *connection)
 {
     PyObject *key = NULL, *value = NULL;
     Py_ssize_t position = 0;
-    self->columns = PyMem_Calloc((size_t)PyDict_GET_SIZE(converters) + 1, sizeof(column_plan));
-    if (self->columns == NULL) {
+    vnl_converters *self =
+        PyMem_Calloc(1, sizeof(*self) + (size_t)PyDict_GET_SIZE(converters) * sizeof(column_plan));
+    if (self == NULL) {
         PyErr_NoMemory();
-        return -1;
+        return NULL;
     }
+    self->connection = Py_NewRef(connection);
     while (PyDict_Next(converters, &position, &key, &value)) {
-        column_plan *plan = &self->columns[self->count];
-        PyObject *functions = NULL, *expression = NULL;
-        if (!PyTuple_Check(value)) {
-            PyErr_SetString(PyExc_TypeError, "converters: {column: (functions, expression)}");
+        if (read_column(self, key, value) < 0) {
+            vnl_converters_free(self);
+            return NULL;
+        }
+    }
+    return self;
+}
+
+/* value goes through one column's converters.  Steals it; new reference. */
+static PyObject *
+convert(const vnl_converters *self, const column_plan *plan, PyObject *value)
+{
+    for (Py_ssize_t i = 0; value != NULL && i < PyTuple_GET_SIZE(plan->functions); i++) {
+        PyObject *args[4] = {NULL, value, plan->expression, self->connection};
+        PyObject *converted = PyObject_Vectorcall(PyTuple_GET_ITEM(plan->functions, i), args + 1,
+                                                  3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(value);
+        value = converted;
+    }
+    return value;
+}
+
+int
+vnl_converters_apply(const vnl_converters *self, PyObject **cells, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        const column_plan *plan = &self->columns[i];
+        if (plan->column >= count) {
+            PyErr_SetString(PyExc_IndexError, "list index out of range");
             return -1;
         }
-        if (!PyArg_ParseTuple(value, "OO", &functions, &expression)) {
+        PyObject *value = convert(self, plan, Py_NewRef(cells[plan->column]));
+        if (value == NULL) {
             return -1;
         }
-        plan->column = PyLong_AsSsize_t(key);
-        if (plan->column < 0) {
-            return -1;
-        }
-        plan->functions = PySequence_Tuple(functions);
-        if (plan->functions == NULL) {
-            return -1;
-        }
-        plan->expression = Py_NewRef(expression);
-        self->count++;
+        Py_SETREF(cells[plan->column], value);
     }
     return 0;
 }
@@ -76,26 +142,12 @@ converted_rows_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL) {
         return NULL;
     }
-    self->connection = Py_NewRef(connection);
     self->rows = PyObject_GetIter(rows);
-    if (self->rows == NULL || read_columns(self, converters) < 0) {
+    self->converters = self->rows != NULL ? vnl_converters_new(converters, connection) : NULL;
+    if (self->converters == NULL) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
-}
-
-/* value goes through one column's converters.  Steals it; new reference. */
-static PyObject *
-convert(vnl_converted_rows *self, const column_plan *plan, PyObject *value)
-{
-    for (Py_ssize_t i = 0; value != NULL && i < PyTuple_GET_SIZE(plan->functions); i++) {
-        PyObject *args[4] = {NULL, value, plan->expression, self->connection};
-        PyObject *converted = PyObject_Vectorcall(PyTuple_GET_ITEM(plan->functions, i), args + 1,
-                                                  3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(value);
-        value = converted;
-    }
-    return value;
 }
 
 static PyObject *
@@ -108,17 +160,9 @@ converted_rows_next(PyObject *op)
     }
     PyObject *row = PySequence_List(source); /* a list, as Django's */
     Py_DECREF(source);
-    for (Py_ssize_t i = 0; row != NULL && i < self->count; i++) {
-        const column_plan *plan = &self->columns[i];
-        if (plan->column >= PyList_GET_SIZE(row)) {
-            PyErr_SetString(PyExc_IndexError, "list index out of range");
-            Py_CLEAR(row);
-            break;
-        }
-        PyObject *value = convert(self, plan, Py_NewRef(PyList_GET_ITEM(row, plan->column)));
-        if (value == NULL || PyList_SetItem(row, plan->column, value) < 0) {
-            Py_CLEAR(row);
-        }
+    if (row != NULL &&
+        vnl_converters_apply(self->converters, ((PyListObject *)row)->ob_item, PyList_GET_SIZE(row)) < 0) {
+        Py_CLEAR(row);
     }
     return row;
 }
@@ -129,21 +173,17 @@ converted_rows_traverse(PyObject *op, visitproc visit, void *arg)
     vnl_converted_rows *self = (vnl_converted_rows *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->rows);
-    Py_VISIT(self->connection);
-    for (Py_ssize_t i = 0; i < self->count; i++) {
-        Py_VISIT(self->columns[i].functions);
-        Py_VISIT(self->columns[i].expression);
-    }
-    return 0;
+    return vnl_converters_traverse(self->converters, visit, arg);
 }
 
 static int
 converted_rows_clear(PyObject *op)
 {
     vnl_converted_rows *self = (vnl_converted_rows *)op;
+    vnl_converters *converters = self->converters;
+    self->converters = NULL;
     Py_CLEAR(self->rows);
-    Py_CLEAR(self->connection);
-    free_columns(self);
+    vnl_converters_free(converters);
     return 0;
 }
 

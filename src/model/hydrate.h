@@ -9,5 +9,26 @@
 int vnl_hydrator_setup(PyObject *module);
 int vnl_converter_setup(PyObject *module);
 int vnl_columns_setup(PyObject *module);
+int vnl_row_plan_setup(PyObject *module);
+int vnl_value_rows_setup(PyObject *module);
+
+/* --- hydrator.c */
+int vnl_hydrator_check(PyObject *object);
+/* Those of the tuple, in the order that an instance's values have.  New reference. */
+PyObject *vnl_hydrator_names(PyObject *hydrator, PyObject *field_names);
+/* An instance whose attributes `names` are items[0] and so on.  New reference. */
+PyObject *vnl_hydrator_make(PyObject *hydrator, PyObject *names, PyObject *const *items, PyObject *db,
+                            PyObject *fetch_mode);
+
+/* --- converter.c: what the columns of a row go through */
+typedef struct vnl_converters vnl_converters;
+
+/* converters: {column: (functions, expression)}.  New, or NULL with an exception. */
+vnl_converters *vnl_converters_new(PyObject *converters, PyObject *connection);
+/* Takes NULL. */
+void vnl_converters_free(vnl_converters *converters);
+int vnl_converters_traverse(const vnl_converters *converters, visitproc visit, void *arg);
+/* Converts in place: `cells` are `count` owned references.  0, or -1 with an exception. */
+int vnl_converters_apply(const vnl_converters *converters, PyObject **cells, Py_ssize_t count);
 
 #endif

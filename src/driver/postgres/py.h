@@ -161,7 +161,10 @@ typedef struct pg_cursor {
     pg_link *link;
     PyObject *sql, *params; /* of the last execute */
     PGresult *result;
-    vnl_decode_fn *decoders;
+    struct pg_column {
+        Oid oid;
+        vnl_decode_fn decode; /* NULL: vnl_decode_fallback() */
+    } *columns;
     int binary, ncols, pos, nrows;
     Py_ssize_t rowcount;
     PyObject *description;

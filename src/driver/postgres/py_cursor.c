@@ -12,8 +12,8 @@ pg_cursor_reset(pg_cursor *cur)
 {
     PQclear(cur->result);
     cur->result = NULL;
-    PyMem_Free(cur->decoders);
-    cur->decoders = NULL;
+    PyMem_Free(cur->columns);
+    cur->columns = NULL;
     cur->ncols = cur->nrows = cur->pos = 0;
     cur->rowcount = -1;
     Py_CLEAR(cur->description);
@@ -39,15 +39,16 @@ pg_cursor_take(pg_cursor *cur, PGresult *result)
     cur->nrows = PQntuples(result);
     cur->rowcount = cur->nrows;
     cur->binary = PQbinaryTuples(result);
-    cur->decoders = PyMem_Calloc((size_t)cur->ncols + 1, sizeof(vnl_decode_fn));
-    if (cur->decoders == NULL) {
+    cur->columns = PyMem_Calloc((size_t)cur->ncols + 1, sizeof(*cur->columns));
+    if (cur->columns == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
     for (int i = 0; i < cur->ncols; i++) {
-        cur->decoders[i] = vnl_decode_find(ctx, PQftype(result, i), cur->binary);
-        if (cur->decoders[i] == NULL && PyErr_Occurred()) {
+        cur->columns[i].oid = PQftype(result, i);
+        cur->columns[i].decode = vnl_decode_find(ctx, cur->columns[i].oid, cur->binary);
+        if (cur->columns[i].decode == NULL && PyErr_Occurred()) {
             return -1;
         }
     }

@@ -33,28 +33,30 @@ take_large(char *data, size_t len)
     return bytes;
 }
 
+/* New reference.  Each call of libpq checks its arguments: no more of them than needed. */
+static PyObject *
+decode_cell(pg_cursor *cur, vnl_decode_ctx *ctx, int row, int i)
+{
+    int len = PQgetlength(cur->result, row, i); /* 0 for NULL too */
+    if (len == 0 && PQgetisnull(cur->result, row, i)) {
+        Py_RETURN_NONE;
+    }
+    char *data = PQgetvalue(cur->result, row, i);
+    vnl_decode_fn decode = cur->columns[i].decode;
+    if (len >= LARGE && vnl_decode_is_bytes(decode)) {
+        return take_large(data, (size_t)len);
+    }
+    return decode != NULL ? decode(ctx, cur->columns[i].oid, data, len)
+                          : vnl_decode_fallback(ctx, cur->columns[i].oid, cur->binary, data, len);
+}
+
 PyObject *
 pg_cursor_row(pg_cursor *cur, int row)
 {
     vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
     PyObject *tuple = PyTuple_New(cur->ncols);
     for (int i = 0; tuple != NULL && i < cur->ncols; i++) {
-        PyObject *value = NULL;
-        if (PQgetisnull(cur->result, row, i)) {
-            value = Py_NewRef(Py_None);
-        }
-        else {
-            Oid oid = PQftype(cur->result, i);
-            char *data = PQgetvalue(cur->result, row, i);
-            int len = PQgetlength(cur->result, row, i);
-            if (len >= LARGE && vnl_decode_is_bytes(cur->decoders[i])) {
-                value = take_large(data, (size_t)len);
-            }
-            else {
-                value = cur->decoders[i] != NULL ? cur->decoders[i](ctx, oid, data, len)
-                                                 : vnl_decode_fallback(ctx, oid, cur->binary, data, len);
-            }
-        }
+        PyObject *value = decode_cell(cur, ctx, row, i);
         if (value == NULL) {
             Py_CLEAR(tuple);
         }

@@ -6,6 +6,7 @@ from django.db.models.sql import compiler as generic
 
 from vinyl.compiler import FastRows
 from vinyl.inserting import BulkInsert
+from vinyl.rows import install
 
 try:
     from django.db.backends.postgresql import compiler as base  # Django 5.2 and later
@@ -23,6 +24,8 @@ __all__ = [
 SQLAggregateCompiler = base.SQLAggregateCompiler
 SQLDeleteCompiler = base.SQLDeleteCompiler
 SQLUpdateCompiler = base.SQLUpdateCompiler
+
+install()
 
 
 class SQLCompiler(FastRows, base.SQLCompiler):

@@ -10,6 +10,7 @@ from django.db.models.sql.compiler import SQLInsertCompiler as DjangoSQLInsertCo
 
 from vinyl.compiler import FastRows
 from vinyl.inserting import BulkInsert
+from vinyl.rows import install
 
 __all__ = [
     "SQLAggregateCompiler",
@@ -18,6 +19,8 @@ __all__ = [
     "SQLInsertCompiler",
     "SQLUpdateCompiler",
 ]
+
+install()
 
 
 class SQLCompiler(FastRows, DjangoSQLCompiler):

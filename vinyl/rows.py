@@ -1,0 +1,245 @@
+"""The rows of a queryset on a vinyl engine, made into instances, tuples and dicts in C.
+
+Django's row loops are the ``__iter__`` of its iterable classes. They are replaced, in place: where
+the connection is not vinyl's, or a model's instances are not plain (`hydrator_of`), Django's
+own go on. The query, its compiler and the way to the cursor are Django's everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from django.db.models import query as django_query
+from django.db.models.fields.mixins import FieldCacheMixin
+from django.db.models.query import (
+    FlatValuesListIterable,
+    ModelIterable,
+    NamedValuesListIterable,
+    ValuesIterable,
+    ValuesListIterable,
+    get_related_populators,
+)
+from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
+
+from vinyl import _core
+from vinyl.compiler import FastRows, hydrator_of
+
+__all__ = ["install"]
+
+TUPLES, DICTS, FLAT, NAMED = range(4)
+
+_DJANGO = {
+    cls: cls.__iter__
+    for cls in (ModelIterable, ValuesIterable, ValuesListIterable, FlatValuesListIterable)
+} | {NamedValuesListIterable: NamedValuesListIterable.__iter__}
+
+#: Somebody who replaces this method (a cache of results) gets to see every result.
+_execute_sql = SQLCompiler.execute_sql
+
+_Make = Callable[[Iterable[Any]], list[Any]]
+
+
+def install() -> None:
+    """Take the place of Django's row loops. Idempotent."""
+    for cls, loop in (
+        (ModelIterable, _instances),
+        (ValuesIterable, _dicts),
+        (ValuesListIterable, _tuples),
+        (NamedValuesListIterable, _named),
+        (FlatValuesListIterable, _flat),
+    ):
+        cls.__iter__ = functools.wraps(_DJANGO[cls])(loop)  # type: ignore[method-assign]
+
+
+def _compiler(iterable: Any) -> FastRows | None:
+    compiler = iterable.queryset.query.get_compiler(using=iterable.queryset.db)
+    return compiler if isinstance(compiler, FastRows) else None
+
+
+def _rows(iterable: Any, compiler: Any, make_from: Callable[[Any], _Make]) -> Iterator[Any]:
+    """Runs the query; ``make_from(compiler)`` is asked afterwards, when the columns are known."""
+    whole = not iterable.chunked_fetch and iterable.chunk_size == GET_ITERATOR_CHUNK_SIZE
+    if whole and SQLCompiler.execute_sql is _execute_sql:
+        cursor = compiler.execute_sql(CURSOR)
+        if cursor is None:
+            return iter(())
+        try:
+            make = make_from(compiler)
+            with compiler.connection.wrap_database_errors:
+                return iter(make(cursor.cursor))
+        finally:
+            cursor.close()
+    results = compiler.execute_sql(
+        chunked_fetch=iterable.chunked_fetch, chunk_size=iterable.chunk_size
+    )
+    make = make_from(compiler)
+    if whole:
+        return iter(make(chain.from_iterable(results)))
+    return chain.from_iterable(map(make, results))
+
+
+def _converters(compiler: Any) -> dict[int, Any]:
+    found: dict[int, Any] = compiler.get_converters(
+        [column[0] for column in compiler.select[: compiler.col_count]]
+    )
+    return found
+
+
+# --- instances
+
+
+def _instances(self: Any) -> Iterator[Any]:
+    compiler = _compiler(self) if hydrator_of(self.queryset.model) is not None else None
+    if compiler is None:
+        return _DJANGO[ModelIterable](self)
+    return _rows(self, compiler, lambda compiler: _model_plan(self.queryset, compiler).make)
+
+
+def _model_plan(queryset: Any, compiler: Any) -> _core.RowPlan:
+    info = compiler.klass_info
+    select = compiler.select
+    db = queryset.db
+    fetch_mode = getattr(queryset, "_fetch_mode", None)
+    first, last = info["select_fields"][0], info["select_fields"][-1]
+    names = tuple(column[0].target.attname for column in select[first : last + 1])
+    more = () if fetch_mode is None else (fetch_mode,)
+    populators: list[Any] = []
+    if info.get("related_klass_infos"):
+        populators = get_related_populators(info, select, db, *more)
+    peers = [] if getattr(fetch_mode, "track_peers", False) else None
+    root = (
+        hydrator_of(info["model"]) or info["model"].from_db,
+        names,
+        tuple(range(first, last + 1)),
+        -1,
+        None,
+        None,
+        tuple(_related_node(each, peers is not None) for each in populators),
+        peers,
+    )
+    return _core.RowPlan(
+        root,
+        db,
+        fetch_mode,
+        _converters(compiler),
+        compiler.connection,
+        tuple((compiler.annotation_col_map or {}).items()),
+        tuple(_known(queryset, first, names)),
+    )
+
+
+def _related_node(populator: Any, tracks_peers: bool) -> tuple[Any, ...]:
+    """What one of Django's RelatedPopulators does, for a plan."""
+    if populator.reorder_for_init is None:
+        columns = tuple(range(populator.cols_start, populator.cols_end))
+    else:
+        found = populator.reorder_for_init(range(_MOST_COLUMNS))
+        columns = found if isinstance(found, tuple) else (found,)
+    hydrator = hydrator_of(populator.model_cls)
+    from_db = getattr(populator, "from_db", None) or populator.model_cls.from_db
+    return (
+        from_db if hydrator is None else hydrator,
+        tuple(populator.init_list),
+        columns,
+        columns[populator.pk_idx],
+        _setter(populator.local_setter),
+        _setter(populator.remote_setter),
+        tuple(_related_node(each, tracks_peers) for each in populator.related_populators),
+        populator.peers if tracks_peers else None,
+    )
+
+
+#: More than any server sends.
+_MOST_COLUMNS = 1 << 20
+
+
+def _nothing(x: Any, y: Any) -> None:
+    return None
+
+
+def _setter(function: Any) -> Any:
+    """The name in the cache, where that is all that is set; None for nothing at all."""
+    if getattr(function, "__func__", None) is FieldCacheMixin.set_cached_value:
+        return function.__self__.cache_name
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_code == _NOTHING.co_code and code.co_consts == (None,):
+        return None
+    return function
+
+
+_NOTHING = (lambda x, y: None).__code__
+
+
+def _known(queryset: Any, first: int, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+    for field, objects in queryset._known_related_objects.items():
+        attnames = [
+            field.attname if name == "self" else queryset.model._meta.get_field(name).attname
+            for name in field.from_fields
+        ]
+        # Deferred ones would have to be fetched.
+        if all(attname in names for attname in attnames):
+            columns = tuple(first + names.index(attname) for attname in attnames)
+            yield field.name, field.cache_name, objects, columns
+
+
+# --- values
+
+
+def _values(self: Any, cls: Any, kind: int, shape: Callable[[Any], Any]) -> Iterator[Any]:
+    compiler = _compiler(self)
+    if compiler is None:
+        return _DJANGO[cls](self)
+
+    def make_from(compiler: Any) -> _Make:
+        fields = [column[0] for column in compiler.select[: compiler.col_count]]
+        converters = compiler.get_converters(fields)
+        made = shape(self.queryset)
+
+        def make(rows: Any) -> list[Any]:
+            if compiler.has_extra_select:  # what the rows are ordered by, at their end
+                rows = map(operator.itemgetter(slice(compiler.col_count)), rows)
+            if compiler.has_composite_fields(fields):
+                rows = compiler.apply_converters(rows, converters) if converters else rows
+                rows = compiler.composite_fields_to_tuples(rows, fields)
+                return _core.value_rows(rows, kind, made, {}, compiler.connection)
+            return _core.value_rows(rows, kind, made, converters, compiler.connection)
+
+        return make
+
+    return _rows(self, compiler, make_from)
+
+
+def _names(queryset: Any) -> tuple[str, ...]:
+    query = queryset.query
+    if getattr(query, "selected", None):
+        return tuple(query.selected)
+    return (*query.extra_select, *query.values_select, *query.annotation_select)
+
+
+def _named_class(queryset: Any) -> Any:
+    return django_query.create_namedtuple_class(*(queryset._fields or _names(queryset)))
+
+
+def _none(queryset: Any) -> None:
+    return None
+
+
+def _dicts(self: Any) -> Iterator[Any]:
+    return _values(self, ValuesIterable, DICTS, _names)
+
+
+def _tuples(self: Any) -> Iterator[Any]:
+    return _values(self, ValuesListIterable, TUPLES, _none)
+
+
+def _named(self: Any) -> Iterator[Any]:
+    return _values(self, NamedValuesListIterable, NAMED, _named_class)
+
+
+def _flat(self: Any) -> Iterator[Any]:
+    return _values(self, FlatValuesListIterable, FLAT, _none)
