@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from operator import attrgetter
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
@@ -50,8 +51,31 @@ class RelatedMixin:
             return queryset.aiterator(chunk_size or DEFAULT_CHUNK)
         return queryset.iterator(chunk_size)
 
+    def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
+        answer = super().get_prefetch_querysets(instances, querysets)  # type: ignore[misc]
+        return with_simple_keys(getattr(self, "field", None), answer)
+
     def _vinyl_settle(self) -> None:
         """Called in the fiber, before a method runs."""
+
+
+def with_simple_keys(field: Any, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A prefetch's answer, which has functions that give the key of a related object and the
+    same of an instance: where the key is one column, that column in place of a tuple of one."""
+    rows, of_related, of_instance, *rest = answer
+    columns = getattr(field, "local_related_fields", ())
+    if (
+        len(columns) != 1
+        or columns[0].primary_key
+        or of_related != field.get_local_related_value
+        or of_instance != field.get_foreign_related_value
+    ):
+        return answer
+
+    def first(instance: Model) -> Any:
+        return of_instance(instance)[0]
+
+    return rows, attrgetter(columns[0].attname), first, *rest
 
 
 class GenericRelatedMixin(RelatedMixin):

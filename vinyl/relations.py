@@ -20,7 +20,7 @@ from django.db.models.fields.related_descriptors import (
 from django.db.models.query_utils import DeferredAttribute
 from django.utils.functional import cached_property
 
-from vinyl._core import Operation, awaited_expression
+from vinyl._core import Operation, awaited_expression, read_attribute
 from vinyl.exceptions import NotFetched
 from vinyl.frames import written_as_attribute
 from vinyl.generic import GenericForward
@@ -56,6 +56,8 @@ def _mixin_for(value: Any) -> type | None:
 @functools.cache
 def _adapted(mixin: type, base: Any) -> type:
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__}
+    if mixin is Deferred and base.__get__ is DeferredAttribute.__get__:
+        mixin = PlainDeferred
     return type(base.__name__, (mixin, base), {**names, "__doc__": base.__doc__})
 
 
@@ -129,6 +131,9 @@ class Deferred:
         get = super().__get__  # type: ignore[misc]
         if instance is None or self.field.attname in instance.__dict__:
             return get(instance, cls)
+        return self._vinyl_missing(get, instance, cls)
+
+    def _vinyl_missing(self, get: Callable[..., Any], instance: Any, cls: Any) -> Any:
         label = f"{type(instance).__name__}.{self.field.attname}"
         unsettled = is_unsettled(instance, self.field.attname)
         if in_coroutine(instance) and awaited_expression():
@@ -141,6 +146,16 @@ class Deferred:
             return get(instance, cls)
         except NotFetched:
             raise not_fetched(label) from None
+
+
+class PlainDeferred(Deferred):
+    """The same where the descriptor reads as Django's: what is loaded is read in C."""
+
+    __get__ = read_attribute
+
+    def _vinyl_read(self, instance: Any, cls: Any) -> Any:
+        read = functools.partial(DeferredAttribute.__get__, self)
+        return self if instance is None else self._vinyl_missing(read, instance, cls)
 
 
 def _read_settled(get: Callable[..., Any], instance: Any, cls: Any) -> Any:

@@ -212,6 +212,9 @@ intern_names(vnl_state *state)
         {&state->str_fetch_mode, "fetch_mode"},
         {&state->str_fields_cache, "fields_cache"},
         {&state->str_peers, "peers"},
+        {&state->str_field, "field"},
+        {&state->str_attname, "attname"},
+        {&state->str_vinyl_read, "_vinyl_read"},
         {&state->str_atomic_blocks, "atomic_blocks"},
         {&state->str_from_testcase, "_from_testcase"},
     };
@@ -276,7 +279,8 @@ core_exec(PyObject *module)
         vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_pin_setup(module) < 0 ||
         vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
         vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0 ||
-        vnl_columns_setup(module) < 0 || vnl_row_plan_setup(module) < 0 || vnl_value_rows_setup(module) < 0) {
+        vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 || vnl_row_plan_setup(module) < 0 ||
+        vnl_value_rows_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||

@@ -51,6 +51,9 @@ typedef struct {
     PyObject *str_fetch_mode;
     PyObject *str_fields_cache;
     PyObject *str_peers;
+    PyObject *str_field;
+    PyObject *str_attname;
+    PyObject *str_vinyl_read;
     PyObject *str_atomic_blocks;
     PyObject *str_from_testcase;
     PyObject *kw_context; /* ("context",) */

@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+int vnl_attribute_setup(PyObject *module);
 int vnl_hydrator_setup(PyObject *module);
 int vnl_converter_setup(PyObject *module);
 int vnl_columns_setup(PyObject *module);

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
+from fix_engine import Engine
 from press.models import (
     Article,
     Badge,
@@ -19,7 +21,7 @@ from press.models import (
 from press.seed import seed
 
 import vinyl
-from vinyl import NotFetched
+from vinyl import NotFetched, _core
 
 
 def titles(articles) -> list[str]:
@@ -425,3 +427,22 @@ async def test_reverse_relation_of_an_abstract_parents_key(database) -> None:
     assert await s.ann.edited_notices.count() == 1
     assert (await (await Notice.vinyl.get()).editor) == s.ann
     assert await Topic.vinyl.filter(articles__author=s.ann).distinct().count() == 2
+
+
+def test_a_loaded_column_is_read_in_c(engine: Engine) -> None:
+    descriptor: Any = Article.__dict__["author_id"]
+    article = Article(author_id=5)
+    assert type(descriptor).__get__ is _core.read_attribute
+    assert (article.author_id, Article.author_id, descriptor.__get__(None)) == (
+        5,
+        descriptor,
+        descriptor,
+    )
+    assert descriptor.__get__(article) == descriptor.__get__(article, Article) == 5
+    for wrong in [(), (article, Article, 3)]:
+        with pytest.raises(TypeError):
+            descriptor.__get__(*wrong)
+    del article.__dict__["author_id"]
+    with pytest.raises(AttributeError, match="deferred field"):
+        article.author_id
+    assert Article.author_id.field is Article._meta.get_field("author")
