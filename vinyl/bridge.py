@@ -83,14 +83,12 @@ def pool_stats(using: str | None = None) -> dict[str, int]:
     """
     from django.db import DEFAULT_DB_ALIAS, connections
 
-    from vinyl.backends.base import pool_of
+    from vinyl.backends.pools import pool_of, pool_options
 
     alias = require(using or DEFAULT_DB_ALIAS)
     pool = pool_of(alias)
     if pool is not None:
         return pool.stats()
-    options = connections.settings[alias]["OPTIONS"].get("pool")
-    options = options if isinstance(options, dict) else {}
-    least = options.get("min_size", 1)
-    limits = {"pool_min": least, "pool_max": options.get("max_size", max(10, least))}
+    chosen = pool_options(alias, connections.settings[alias]["OPTIONS"].get("pool"))
+    limits = {"pool_min": chosen.get("min_size", 1), "pool_max": chosen.get("max_size", 10)}
     return dict.fromkeys(_STATS, 0) | limits

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.core.checks import Warning as CheckWarning
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.models.manager import ManagerDescriptor
 
@@ -76,6 +77,19 @@ def _missing_alias(alias: str) -> list[str]:
     """What the alias mirrors, when there is no such alias: vinyl.E006 says so."""
     of = _mirrored(alias)
     return [of] if of and of not in connections.settings else []
+
+
+@register("vinyl")
+def check_options(**kwargs: Any) -> list[CheckMessage]:
+    """OPTIONS of the vinyl engines, which would be refused at the first connection."""
+    errors: list[CheckMessage] = []
+    for alias in connections.settings:
+        if aliases.is_vinyl(alias):
+            try:
+                connections[alias].check_options()
+            except ImproperlyConfigured as error:
+                errors.append(Error(str(error), id="vinyl.E008"))
+    return errors
 
 
 @register("vinyl")

@@ -305,6 +305,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->scope_type);
     Py_VISIT(state->session_map_type);
     Py_VISIT(state->pool_type);
+    Py_VISIT(state->filler_type);
     Py_VISIT(state->fiber_type);
     Py_VISIT(state->block_type);
     Py_VISIT(state->block_variable);

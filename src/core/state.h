@@ -28,6 +28,7 @@ typedef struct {
     PyTypeObject *scope_type;
     PyTypeObject *session_map_type;
     PyTypeObject *pool_type;
+    PyTypeObject *filler_type;
     PyTypeObject *fiber_type;
     PyTypeObject *block_type;
     PyTypeObject *pin_type;

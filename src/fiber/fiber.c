@@ -227,6 +227,7 @@ vnl_fiber_give(vnl_fiber *self)
     Py_CLEAR(self->sent);
     Py_CLEAR(self->resumer);
     Py_CLEAR(self->waiter);
+    vnl_line_clear(&self->line);
     if (!idle_ready) {
         vnl_list_init(&idle_fibers);
         idle_ready = 1;
@@ -330,6 +331,7 @@ fiber_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->sent);
     Py_VISIT(self->kept);
     Py_VISIT(self->context);
+    Py_VISIT(self->line.code);
     return 0;
 }
 
@@ -352,6 +354,7 @@ fiber_clear(PyObject *op)
     Py_CLEAR(self->sent);
     Py_CLEAR(self->kept);
     Py_CLEAR(self->context);
+    vnl_line_clear(&self->line);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include "base/list.h"
+#include "fiber/line.h"
 
 /* Where the calling thread is (vinyl._core.where()). */
 typedef enum {
@@ -40,6 +41,7 @@ typedef struct vnl_fiber {
     PyObject *sent;    /* owned: the value it is resumed with */
     PyObject *kept;    /* owned: thrown while shielded */
     void *shelf;       /* exceptions put aside by shields, innermost first */
+    vnl_line line;     /* the line that awaits its operation */
     int shield;
     int dying; /* its loop is gone or it is being closed: waits block */
     int quit;  /* ends instead of waiting for its next call */

@@ -245,6 +245,7 @@ operation_start(vnl_operation *self, PyObject **result)
         return PYGEN_ERROR;
     }
     self->fiber->operation = (PyObject *)self;
+    vnl_line_find(&self->fiber->line);
     return operation_resume(self, NULL, NULL, result);
 }
 

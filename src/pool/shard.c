@@ -13,10 +13,28 @@ vnl_shard_new(void *owner, const vnl_driver *driver, unsigned generation)
     vnl_list_init(&shard->idle);
     vnl_list_init(&shard->used);
     vnl_list_init(&shard->queue);
+    vnl_list_init(&shard->filler_list);
     shard->owner = owner;
     shard->driver = driver;
     shard->generation = generation;
     return shard;
+}
+
+vnl_slot *
+vnl_slot_new(vnl_shard *shard, void *conn, const vnl_pool_limits *limits, int64_t now)
+{
+    vnl_slot *slot = calloc(1, sizeof(*slot));
+    if (slot != NULL) {
+        vnl_list_init(&slot->link);
+        slot->shard = shard;
+        slot->conn = conn;
+        /* Up to 5 % earlier, so that connections of one burst do not all end at once. */
+        slot->expires = now + limits->max_lifetime - limits->max_lifetime / 2000 * (rand() % 101);
+        slot->since = now;
+        slot->generation = shard->generation;
+        slot->epoch = shard->epoch;
+    }
+    return slot;
 }
 
 static void
@@ -78,7 +96,7 @@ vnl_shard_take_idle(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now
 int
 vnl_shard_reserve(vnl_shard *shard, const vnl_pool_limits *limits)
 {
-    if (shard->size >= limits->max_size) {
+    if (shard->size + shard->filling >= limits->max_size) {
         return 0;
     }
     shard->size++;
@@ -112,6 +130,15 @@ vnl_shard_pass_room(vnl_shard *shard, const vnl_pool_limits *limits)
 }
 
 vnl_request *
+vnl_shard_add(vnl_shard *shard, vnl_slot *slot, int64_t now)
+{
+    shard->size++;
+    vnl_list_append(&shard->used, &slot->link);
+    slot->since = now;
+    return vnl_shard_give(shard, slot, 1, now);
+}
+
+vnl_request *
 vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now)
 {
     shard->count.usage_ns += now - slot->since;
@@ -128,6 +155,8 @@ vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now)
         shard->waiting--;
         request->served = 1;
         request->slot = slot;
+        vnl_list_remove(&slot->link);
+        vnl_list_append(&shard->used, &slot->link); /* the longest used is the first */
         return request;
     }
     vnl_list_remove(&slot->link);
@@ -160,7 +189,11 @@ vnl_shard_abandon(vnl_shard *shard, unsigned generation)
     while ((node = vnl_list_first(&shard->used)) != NULL) {
         vnl_list_remove(node);
     }
+    while ((node = vnl_list_first(&shard->filler_list)) != NULL) {
+        vnl_list_remove(node);
+    }
     vnl_list_init(&shard->queue);
-    shard->waiting = shard->available = shard->size = shard->opening = 0;
+    shard->waiting = shard->available = shard->size = shard->opening = shard->filling = shard->fillers = 0;
+    shard->failing = NULL;
     shard->generation = generation;
 }

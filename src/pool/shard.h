@@ -6,10 +6,11 @@
 #include <stdint.h>
 #include "base/list.h"
 #include "core_api.h"
+#include "fiber/line.h"
 
 typedef struct {
-    int min_size, max_size, max_waiting;
-    int64_t timeout, max_lifetime, max_idle; /* nanoseconds */
+    int min_size, max_size, max_waiting, num_workers;
+    int64_t timeout, max_lifetime, max_idle, reconnect_timeout; /* nanoseconds */
 } vnl_pool_limits;
 
 typedef struct {
@@ -29,10 +30,15 @@ typedef struct vnl_shard {
     int available;  /* length of idle */
     int size;       /* idle + used + being opened */
     int opening;
-    unsigned generation; /* of forks */
-    unsigned epoch;      /* slots of earlier epochs are closed when given */
-    int closed;          /* its loop is gone */
-    int janitor;         /* a call that closes idle connections is due */
+    int filling;          /* being opened in the background; not in size yet */
+    int fillers;          /* length of filler_list */
+    vnl_node filler_list; /* vnl_filler.link */
+    void *failing;        /* the filler that tries again and again, or NULL */
+    unsigned round;       /* of fillers: those of an earlier one have given up */
+    unsigned generation;  /* of forks */
+    unsigned epoch;       /* slots of earlier epochs are closed when given */
+    int closed;           /* its loop is gone */
+    int janitor;          /* a call that closes idle connections is due */
     vnl_pool_counts count;
 } vnl_shard;
 
@@ -42,6 +48,7 @@ struct vnl_slot {
     void *pool;   /* the pool object, referenced while used */
     void *holder; /* weak reference to the task that uses it, or NULL; the pool's */
     void *conn;
+    vnl_line line; /* where it was taken; the pool's */
     int64_t expires;
     int64_t since; /* idle or used since */
     unsigned generation, epoch;
@@ -56,12 +63,16 @@ typedef struct {
 } vnl_request;
 
 vnl_shard *vnl_shard_new(void *owner, const vnl_driver *driver, unsigned generation);
+/* A connection that was opened now, in no list yet.  NULL: out of memory. */
+vnl_slot *vnl_slot_new(vnl_shard *shard, void *conn, const vnl_pool_limits *limits, int64_t now);
 /* The freshest idle connection that is still good, moved to used, or NULL. */
 vnl_slot *vnl_shard_take_idle(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now);
 /* Room for one more is counted as being opened: 1, or 0 when full. */
 int vnl_shard_reserve(vnl_shard *shard, const vnl_pool_limits *limits);
 /* The end of a reservation. */
 void vnl_shard_opened(vnl_shard *shard, vnl_slot *slot);
+/* A connection that was opened in the background: as vnl_shard_give. */
+vnl_request *vnl_shard_add(vnl_shard *shard, vnl_slot *slot, int64_t now);
 /* What a slot that comes back is good for: moves it to idle, or hands it to
  * the first in the queue (returned, to be woken), or closes and frees it. */
 vnl_request *vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now);

@@ -1,5 +1,4 @@
 /* The pool's lists. */
-#include "check.h"
 #include <stdlib.h>
 
 #include "check.h"
@@ -27,14 +26,10 @@ static vnl_slot *
 open_one(vnl_shard *shard)
 {
     CHECK(vnl_shard_reserve(shard, &limits));
-    vnl_slot *slot = calloc(1, sizeof(*slot));
+    vnl_slot *slot = vnl_slot_new(shard, NULL, &limits, 0);
     if (slot == NULL) {
         abort();
     }
-    vnl_list_init(&slot->link);
-    slot->shard = shard;
-    slot->expires = 1000;
-    slot->epoch = shard->epoch;
     vnl_shard_opened(shard, slot);
     return slot;
 }
@@ -114,6 +109,49 @@ test_close_and_epochs(void)
     free(shard);
 }
 
+static void
+test_lifetimes_differ_by_up_to_5_percent(void)
+{
+    static const vnl_pool_limits hour = {.max_lifetime = 3600000};
+    int64_t least = hour.max_lifetime, most = 0;
+    vnl_shard *shard = vnl_shard_new(NULL, &driver, 0);
+    for (int i = 0; i < 1000; i++) {
+        vnl_slot *slot = vnl_slot_new(shard, NULL, &hour, 50);
+        int64_t life = slot->expires - 50;
+        least = life < least ? life : least;
+        most = life > most ? life : most;
+        free(slot);
+    }
+    CHECK(most <= 3600000 && most > 3550000);
+    CHECK(least >= 3420000 && least < 3470000);
+    free(shard);
+}
+
+static void
+test_opened_in_the_background(void)
+{
+    vnl_shard *shard = vnl_shard_new(NULL, &driver, 0);
+    vnl_request waiting = {.slot = NULL};
+    vnl_slot *used = open_one(shard);
+    shard->filling = 1;
+    CHECK(!vnl_shard_reserve(shard, &limits)); /* it has its place already */
+    shard->filling = 0;
+    vnl_list_append(&shard->queue, &waiting.link);
+    shard->waiting = 1;
+    vnl_slot *slot = vnl_slot_new(shard, NULL, &limits, 0);
+    CHECK(vnl_shard_add(shard, slot, 5) == &waiting); /* who waits comes before the idle list */
+    CHECK(waiting.slot == slot && shard->size == 2 && shard->available == 0);
+    CHECK(vnl_shard_give(shard, slot, 1, 6) == NULL);
+    CHECK(vnl_shard_give(shard, used, 1, 7) == NULL);
+    CHECK(shard->available == 2);
+    slot = vnl_slot_new(shard, NULL, &limits, 0);
+    vnl_shard_close_idle(shard);
+    closed = 0;
+    CHECK(vnl_shard_add(shard, slot, 8) == NULL); /* the pool was closed meanwhile */
+    CHECK(closed == 1 && shard->size == 0);
+    free(shard);
+}
+
 int
 main(void)
 {
@@ -121,5 +159,7 @@ main(void)
     test_queue_is_first_come_first_served();
     test_dead_and_stale_ones_are_not_handed_out();
     test_close_and_epochs();
+    test_lifetimes_differ_by_up_to_5_percent();
+    test_opened_in_the_background();
     return checked();
 }

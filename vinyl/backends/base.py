@@ -12,61 +12,12 @@ from django.db import DEFAULT_DB_ALIAS
 from vinyl import _core
 from vinyl.connections import install, served_alias
 
+from .pools import close_pools, make_pool, pool_of, pool_with, replace_pool
 from .seeing import SeeingMixin
 
 __all__ = ["SessionMixin", "close_pools", "pool_of"]
 
 install()
-
-#: psycopg_pool's keys that ``OPTIONS["pool"]`` may have; True and {} mean the defaults.
-POOL_KEYS = frozenset(
-    {
-        "min_size",
-        "max_size",
-        "timeout",
-        "max_waiting",
-        "max_lifetime",
-        "max_idle",
-        "reconnect_timeout",
-        "num_workers",
-    }
-)
-
-_pools: dict[str, tuple[Any, Any, _core.Pool]] = {}
-_lock = threading.Lock()
-
-
-def _pool_options(alias: str, options: Any) -> dict[str, Any]:
-    if options in (None, False, True):
-        return {}
-    if not isinstance(options, dict):
-        raise ImproperlyConfigured(
-            f"DATABASES['{alias}']['OPTIONS']['pool'] must be True, False or a dict of options."
-        )
-    unknown = sorted(set(options) - POOL_KEYS)
-    if unknown:
-        raise ImproperlyConfigured(
-            f"DATABASES['{alias}']['OPTIONS']['pool'] has unknown keys: "
-            f"{', '.join(map(str, unknown))}. Known are {', '.join(sorted(POOL_KEYS))}."
-        )
-    chosen = {key: value for key, value in options.items() if value is not None}
-    # As psycopg_pool: a larger min_size raises the default max_size.
-    if "max_size" not in chosen:
-        chosen["max_size"] = max(10, int(chosen.get("min_size", 1)))
-    return chosen
-
-
-def pool_of(alias: str) -> _core.Pool | None:
-    """The pool of a vinyl alias, or None before its first connection."""
-    known = _pools.get(alias)
-    return known[2] if known else None
-
-
-def close_pools(alias: str | None = None) -> None:
-    """Close the idle connections of a pool (None: of all pools), the others when they come back."""
-    for name in [alias] if alias else list(_pools):
-        if pool := pool_of(name):
-            pool.close()
 
 
 class ServedAlias(str):
@@ -124,28 +75,16 @@ class SessionMixin(SeeingMixin):
         options = self.settings_dict["OPTIONS"].get("pool")
         if options and self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
             raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
-        known = _pools.get(self.alias)
-        if known is not None and known[0] == config and known[1] == (options, limits):
-            return known[2]
-        chosen = {**_pool_options(self.alias, options), **limits}
-        try:
-            pool = _core.Pool(
-                self.driver,
-                make_config(config) if make_config else config,
-                name=self.alias,
-                threads=bool(options),
-                **chosen,
-            )
-        except (TypeError, OverflowError) as error:
-            raise ImproperlyConfigured(
-                f"DATABASES['{self.alias}']['OPTIONS']['pool']: {error}"
-            ) from error
-        with _lock:
-            old = _pools.get(self.alias)
-            _pools[self.alias] = (config, (options, limits), pool)
-        if old is not None:
-            old[2].close()
+        pool = pool_with(self.alias, config, (options, limits))
+        if pool is None:
+            made = make_config(config) if make_config else config
+            pool = make_pool(self.driver, made, self.alias, options, limits)
+            replace_pool(self.alias, config, (options, limits), pool)
         return pool
+
+    def check_options(self) -> None:
+        """Raise ImproperlyConfigured for what a first connection would refuse. Connects nowhere."""
+        make_pool(self.driver, None, self.alias, self.settings_dict["OPTIONS"].get("pool"), {})
 
     # --- only inside fibers and plain code ----------------------------------
 

@@ -16,7 +16,7 @@ from django.db import connections
 import vinyl
 from vinyl import conf
 from vinyl.aliases import vinyl_alias
-from vinyl.backends.base import POOL_KEYS
+from vinyl.backends.pools import POOL_KEYS
 from vinyl.bridge import pool_stats
 
 _ENGINES = ("vinyl.backends.postgresql", "vinyl.backends.sqlite3")
