@@ -107,6 +107,11 @@ typedef struct vnl_core_api {
     vnl_slot *(*pool_take_wait)(struct _object *pool);
     void (*pool_give)(vnl_slot *slot, int reusable);
     void *(*slot_conn)(vnl_slot *slot);
+    /* For who keeps it longer than one statement: remembers which line of the user's code it is for. */
+    void (*slot_note_line)(vnl_slot *slot);
+    /* Its holder was dropped, not closed: a ResourceWarning that names that line.  `state` goes on with
+     * "A connection … was dropped …".  Keeps a raised exception. */
+    void (*slot_warn_dropped)(vnl_slot *slot, const char *state);
 
     /* Counters for vinyl._core.stats(). */
     void (*count_statement)(void);

@@ -52,6 +52,10 @@ class Links:
         self._links.append(link)
         return link
 
+    def forget(self) -> None:
+        """Drops the links instead of closing them."""
+        self._links.clear()
+
     def close(self) -> None:
         for link in self._links:
             link.close()

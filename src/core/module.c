@@ -189,6 +189,8 @@ static const vnl_core_api core_api = {
     .pool_take_wait = vnl_pool_take_wait,
     .pool_give = vnl_pool_give,
     .slot_conn = vnl_slot_conn,
+    .slot_note_line = vnl_slot_note_line,
+    .slot_warn_dropped = vnl_slot_warn_dropped,
     .count_statement = count_statement,
 };
 

@@ -76,6 +76,17 @@ adopt_context(vnl_fiber *self)
     Py_XDECREF(old);
 }
 
+/* Between two calls a fiber keeps nothing of the last one alive: a context can hold a session. */
+static void
+leave_context(vnl_fiber *self)
+{
+    PyThreadState *tstate = PyThreadState_Get();
+    Py_XSETREF(self->context, tstate->context);
+    tstate->context = NULL;
+    tstate->context_ver++;
+    self->shared = NULL;
+}
+
 /* Whether the fiber is inside a Context.run() of its own (asgiref's
  * sync_to_async makes one): that one stays entered across a suspension. */
 static int
@@ -119,6 +130,7 @@ fiber_main(PyObject *op, PyObject *Py_UNUSED(ignored))
         }
         adopt_context(self);
         fiber_run_call(self);
+        leave_context(self);
         self->status = VNL_FIBER_ENDED;
         PyObject *back = PyGreenlet_Switch((PyGreenlet *)self->resumer, NULL, NULL);
         if (back == NULL) {
@@ -227,6 +239,7 @@ vnl_fiber_give(vnl_fiber *self)
     Py_CLEAR(self->sent);
     Py_CLEAR(self->resumer);
     Py_CLEAR(self->waiter);
+    Py_CLEAR(self->context);
     vnl_line_clear(&self->line);
     if (!idle_ready) {
         vnl_list_init(&idle_fibers);

@@ -1,7 +1,9 @@
-/* Who uses a pool's connections, for the message of a PoolTimeout. */
+/* Who uses a pool's connections: for the message of a PoolTimeout, and for one that was dropped. */
+#include "pool/pool.h"
+
 #include "core/state.h"
 #include "pool/inside.h"
-#include "reactor/poller.h"
+#include "reactor/reactor.h"
 
 #define HOLDERS_NAMED 5
 
@@ -75,4 +77,36 @@ vnl_pool_describe_holders(const vnl_shard *shard)
     Py_XDECREF(texts);
     Py_XDECREF(comma);
     return joined;
+}
+
+void
+vnl_slot_note_line(vnl_slot *slot)
+{
+    vnl_line found = {.code = NULL};
+    vnl_line_find(&found);
+    if (found.code != NULL) { /* else the line that awaits the operation stays */
+        vnl_line_copy(&slot->line, &found);
+        vnl_line_clear(&found);
+    }
+}
+
+void
+vnl_slot_warn_dropped(vnl_slot *slot, const char *state)
+{
+    if (slot->generation != vnl_fork_generation) {
+        return; /* the parent has it still */
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    vnl_pool *pool = slot->pool;
+    PyObject *line = vnl_line_text(&slot->line);
+    const char *format = line != NULL && PyUnicode_GET_LENGTH(line) > 0
+                             ? "A connection of database '%S' was dropped %s. It was taken at %U."
+                             : "A connection of database '%S' was dropped %s.";
+    if (line == NULL || PyErr_WarnFormat(PyExc_ResourceWarning, 1, format, pool->name, state, line) < 0) {
+        PyErr_WriteUnraisable((PyObject *)pool);
+    }
+    Py_XDECREF(line);
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
 }

@@ -13,5 +13,7 @@ vnl_slot *vnl_pool_take_wait(PyObject *pool);
 /* Gives it back; not reusable: closes it. */
 void vnl_pool_give(vnl_slot *slot, int reusable);
 void *vnl_slot_conn(vnl_slot *slot);
+void vnl_slot_note_line(vnl_slot *slot);
+void vnl_slot_warn_dropped(vnl_slot *slot, const char *state);
 
 #endif

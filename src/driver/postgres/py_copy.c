@@ -273,6 +273,9 @@ copy_dealloc(PyObject *op)
         /* Dropped in mid-copy: no I/O here, the connection goes. */
         PyObject *error_type = NULL, *error = NULL, *trace = NULL;
         PyErr_Fetch(&error_type, &error, &trace);
+        if (copy->cursor->link->slot != NULL) {
+            vnl_pg_core->slot_warn_dropped(copy->cursor->link->slot, "in the middle of a COPY, which fails");
+        }
         pg_link_lost(copy->cursor->link, copy->was_in_txn);
         release(copy);
         PyErr_Restore(error_type, error, trace);

@@ -106,6 +106,9 @@ pg_link_attach_wait(pg_link *link)
     }
     link->slot = slot;
     link->conn = vnl_pg_core->slot_conn(slot);
+    if (!link->autocommit) {
+        vnl_pg_core->slot_note_line(slot);
+    }
     return 0;
 }
 
@@ -497,6 +500,23 @@ link_clear(PyObject *op)
     return 0;
 }
 
+/* Nobody closed it: says so where that costs somebody something. */
+static void
+warn_dropped(const pg_link *link)
+{
+    if (link->slot == NULL || link->closed || link->conn == NULL ||
+        PQstatus(link->conn->pg) != CONNECTION_OK) {
+        return;
+    }
+    const char *state = link->listening                   ? "while it listens"
+                        : pg_link_in_txn((pg_link *)link) ? "inside a transaction, which is rolled back"
+                        : link->pins > 0                  ? "with an open server-side cursor"
+                                                          : NULL;
+    if (state != NULL) {
+        vnl_pg_core->slot_warn_dropped(link->slot, state);
+    }
+}
+
 static void
 link_dealloc(PyObject *op)
 {
@@ -508,6 +528,7 @@ link_dealloc(PyObject *op)
     }
     PyObject *error_type = NULL, *error = NULL, *trace = NULL;
     PyErr_Fetch(&error_type, &error, &trace);
+    warn_dropped(self);
     pg_link_detach(self, 0);
     PyErr_Restore(error_type, error, trace);
     link_clear(op);

@@ -217,6 +217,9 @@ take_wait(vnl_link *link)
     if (link->conn == NULL) {
         return -1;
     }
+    if (link->slot != NULL && link->begin != NULL) {
+        link->state->core->slot_note_line(link->slot);
+    }
     if (vnl_link_sync_functions(link) < 0) {
         give_back(link, 0);
         return -1;
@@ -456,9 +459,14 @@ vnl_link_close_wait(vnl_link *link)
 void
 vnl_link_drop(vnl_link *link)
 {
+    int was_closed = link->closed;
+
     link->closed = 1;
     forget_inherited(link);
     if (link->conn != NULL) {
+        if (link->slot != NULL && !was_closed && !sqlite3_get_autocommit(link->conn->db)) {
+            link->state->core->slot_warn_dropped(link->slot, "inside a transaction, which is rolled back");
+        }
         release_doomed(link);
         give_back(link, 0);
     }
