@@ -58,6 +58,8 @@ typedef struct vnl_core_api {
      * 0 elsewhere: waits block the thread with the GIL released. */
     int (*can_suspend)(void);
     int64_t (*now)(void);
+    /* The running fiber, or the thread outside of them: to be compared only. */
+    const void *(*who)(void);
 
     /* --- descriptors.  A watch belongs to the connection that owns the
      * descriptor; it is registered with the loop on first use and stays so.

@@ -28,6 +28,7 @@ class Config:
     detect_types: int = 3
     cached_statements: int = 128
     uri: bool = True
+    command_timeout: float = 0.0
 
 
 @dataclass

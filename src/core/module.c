@@ -171,6 +171,7 @@ static const vnl_core_api core_api = {
     .abi = VNL_CORE_ABI,
     .can_suspend = vnl_can_suspend,
     .now = vnl_now,
+    .who = vnl_who,
     .watch_new = vnl_watch_new,
     .watch_free = vnl_watch_free,
     .watch_wait = vnl_watch_wait,

@@ -31,6 +31,12 @@ vnl_can_suspend(void)
     return vnl_here.fiber != NULL && !vnl_here.fiber->dying;
 }
 
+const void *
+vnl_who(void)
+{
+    return vnl_here.fiber != NULL ? (const void *)vnl_here.fiber : (const void *)&vnl_here;
+}
+
 static int
 shielded(void)
 {

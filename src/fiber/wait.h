@@ -6,6 +6,7 @@
 #include "core_api.h"
 
 int vnl_can_suspend(void);
+const void *vnl_who(void);
 int vnl_watch_wait(vnl_watch *watch, int events, int64_t deadline);
 int vnl_turn_wait(void);
 int vnl_sleep_wait(int64_t nanoseconds);

@@ -82,9 +82,22 @@ class SessionMixin(SeeingMixin):
             replace_pool(self.alias, config, (options, limits), pool)
         return pool
 
+    def command_timeout(self) -> float:
+        """``OPTIONS["command_timeout"]``: seconds that an answer may take, 0 for no limit."""
+        value = self.settings_dict["OPTIONS"].get("command_timeout")
+        if value is None:
+            return 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ImproperlyConfigured(
+                f"DATABASES[{self.alias!r}]['OPTIONS']['command_timeout'] must be a number of "
+                f"seconds > 0 or None, not {value!r}."
+            )
+        return float(value)
+
     def check_options(self) -> None:
         """Raise ImproperlyConfigured for what a first connection would refuse. Connects nowhere."""
         make_pool(self.driver, None, self.alias, self.settings_dict["OPTIONS"].get("pool"), {})
+        self.command_timeout()
 
     # --- only inside fibers and plain code ----------------------------------
 

@@ -5,6 +5,7 @@
  * py_errors.c  libpq's errors -> psycopg's exception classes
  * py_request.c a template and values -> what is sent
  * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
+ * py_hold.c    which physical connection it holds, who uses it
  * py_run.c     one statement: prepared or not, tried again or not
  * py_cursor.c  Cursor; py_named.c server-side cursors; py_copy.c COPY; py_info.c connection.info
  */
@@ -15,6 +16,7 @@
 #include <Python.h>
 
 #include "base/buf.h"
+#include "base/list.h"
 #include "pg.h"
 #include "row/bind.h"
 #include "row/decode.h"
@@ -52,6 +54,7 @@ typedef struct pg_config {
     PyObject *timezone; /* str or None: what setup sets */
     vnl_decode_ctx *ctx;
     int64_t connect_timeout; /* nanoseconds, 0: none */
+    int64_t command_timeout; /* the same, for each answer */
     int prepare_threshold;   /* -1: never */
     int prepared_max;
     int server_side_binding;
@@ -104,6 +107,9 @@ typedef struct pg_link {
     vnl_pg_conn *conn;
     long owner_pid;
     int busy, closed;
+    int copying;      /* a COPY runs, from block to block: nobody waits for its end */
+    const void *user; /* while busy: the fiber or the thread that uses it */
+    vnl_node turns;   /* who waits for it */
     int autocommit;
     int broken;        /* lost inside a transaction, which is gone */
     int pins;          /* server-side cursors held open outside a transaction */
@@ -118,8 +124,9 @@ typedef struct pg_link {
 
 extern PyType_Spec pg_link_spec;
 vnl_decode_ctx *pg_link_ctx(pg_link *link);
-/* Nobody else may use the link until leave.  Checks that it is open. */
-int pg_link_enter(pg_link *link);
+/* --- py_hold.c */
+/* Nobody else uses the link until leave; waits for who does now.  Checks that it is open. */
+int pg_link_enter_wait(pg_link *link);
 /* Gives the slot back when nothing holds it. */
 void pg_link_leave(pg_link *link);
 /* Makes sure that there is a live physical connection.  Entered only. */
@@ -136,8 +143,14 @@ int pg_link_command_wait(pg_link *link, const char *sql);
 int pg_link_notices(pg_link *link);
 /* A wait was ended from outside: cancels, drains or drops.  Keeps the exception. */
 void pg_link_cancel_statement(pg_link *link);
+/* The link goes away and was not closed: says so where that costs somebody something. */
+void pg_link_warn_dropped(pg_link *link);
 /* The connection is gone. */
 void pg_link_lost(pg_link *link, int was_in_txn);
+/* By when the server has to answer what is sent now. */
+int64_t pg_link_deadline(const pg_link *link);
+/* It has not: cancels, drains or drops, as when a wait is ended from outside, and raises. */
+void pg_link_overdue(pg_link *link);
 /* Sends a BEGIN that is due, alone.  0, or -1 with an exception. */
 int pg_link_begin_wait(pg_link *link);
 

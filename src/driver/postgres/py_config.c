@@ -243,17 +243,18 @@ config_init(PyObject *op, PyObject *args, PyObject *kwargs)
                                "timezone",
                                "adapters",
                                "connect_timeout",
+                               "command_timeout",
                                "prepare_threshold",
                                "prepared_max",
                                "server_side_binding",
                                NULL};
     pg_config *self = (pg_config *)op;
     PyObject *params = NULL, *setup = NULL, *timezone = Py_None, *adapters = Py_None, *threshold = NULL;
-    double timeout = 0;
+    double timeout = 0, command_timeout = 0;
     int prepared_max = 100, server_side = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOdOip", keywords, &PyDict_Type, &params, &setup,
-                                     &timezone, &adapters, &timeout, &threshold, &prepared_max,
-                                     &server_side)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOddOip", keywords, &PyDict_Type, &params, &setup,
+                                     &timezone, &adapters, &timeout, &command_timeout, &threshold,
+                                     &prepared_max, &server_side)) {
         return -1;
     }
     long prepare = threshold == NULL ? 1 : threshold == Py_None ? -1 : PyLong_AsLong(threshold);
@@ -267,6 +268,8 @@ config_init(PyObject *op, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->connect_timeout = timeout > 0 && timeout < 1e9 ? (int64_t)(timeout * 1e9) : 0;
+    self->command_timeout =
+        command_timeout > 0 && command_timeout < 1e9 ? (int64_t)(command_timeout * 1e9) : 0;
     self->prepare_threshold = prepare < 0 || prepare > 1000000 ? -1 : (int)prepare;
     self->prepared_max = prepared_max < 0 ? 0 : prepared_max > 10000 ? 10000 : prepared_max;
     self->server_side_binding = server_side;
@@ -365,8 +368,8 @@ static PyGetSetDef config_getset[] = {
 
 static PyType_Slot config_slots[] = {
     {Py_tp_doc,
-     "Config(params, *, setup='', timezone=None, adapters=None, connect_timeout=0, prepare_threshold=1,\n"
-     "       prepared_max=100, server_side_binding=False)\n--\n\n"
+     "Config(params, *, setup='', timezone=None, adapters=None, connect_timeout=0, command_timeout=0,\n"
+     "       prepare_threshold=1, prepared_max=100, server_side_binding=False)\n--\n\n"
      "How to open physical connections: libpq's keywords and what to run once on each."},
     {Py_tp_init, config_init},
     {Py_tp_new, PyType_GenericNew},

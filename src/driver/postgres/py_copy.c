@@ -41,6 +41,7 @@ release(pg_copy *copy)
 {
     pg_link *link = copy->cursor->link;
     copy->running = 0;
+    link->copying = 0;
     pg_link_leave(link);
 }
 
@@ -51,6 +52,9 @@ fail(pg_copy *copy, vnl_pg_status status, PGresult *result)
     pg_link *link = copy->cursor->link;
     if (status == VNL_PG_INTERRUPTED) {
         pg_link_cancel_statement(link);
+    }
+    else if (status == VNL_PG_TIMEOUT) {
+        pg_link_overdue(link);
     }
     else {
         pg_raise_status(link->state, status, result, link->conn->pg);
@@ -70,12 +74,12 @@ copy_enter(PyObject *op, PyObject *unused)
     if (copy->sql == NULL) {
         return pg_raise(link->state, "ProgrammingError", "a copy object is used once");
     }
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         return NULL;
     }
     PyObject *sql = copy->sql;
     copy->sql = NULL;
-    copy->running = 1;
+    copy->running = link->copying = 1;
     const char *text = PyUnicode_AsUTF8(sql);
     if (text == NULL || pg_link_attach_wait(link) < 0 || pg_link_begin_wait(link) < 0) {
         release(copy);
@@ -85,7 +89,7 @@ copy_enter(PyObject *op, PyObject *unused)
     pg_cursor_reset(copy->cursor);
     copy->was_in_txn = pg_link_in_txn(link);
     PGresult *result = NULL;
-    vnl_pg_status status = vnl_pg_copy_start_wait(link->conn, text, VNL_FOREVER, &result);
+    vnl_pg_status status = vnl_pg_copy_start_wait(link->conn, text, pg_link_deadline(link), &result);
     Py_DECREF(sql);
     if (status == VNL_PG_COPY) {
         PQclear(result);
@@ -160,7 +164,8 @@ copy_write(PyObject *op, PyObject *data)
     vnl_pg_status status = VNL_PG_OK;
     for (Py_ssize_t at = 0; at < len && status == VNL_PG_OK; at += 65536) {
         int part = (int)(len - at < 65536 ? len - at : 65536);
-        status = vnl_pg_copy_put_wait(copy->cursor->link->conn, bytes + at, part, VNL_FOREVER);
+        status = vnl_pg_copy_put_wait(copy->cursor->link->conn, bytes + at, part,
+                                      pg_link_deadline(copy->cursor->link));
     }
     if (view.obj != NULL) {
         PyBuffer_Release(&view);
@@ -180,7 +185,7 @@ next_block(pg_copy *copy)
     vnl_pg_conn *conn = copy->cursor->link->conn;
     char *data = NULL;
     int len = 0;
-    vnl_pg_status status = vnl_pg_copy_get_wait(conn, VNL_FOREVER, &data, &len);
+    vnl_pg_status status = vnl_pg_copy_get_wait(conn, pg_link_deadline(copy->cursor->link), &data, &len);
     if (status != VNL_PG_OK) {
         fail(copy, status, NULL);
         return NULL;
@@ -191,7 +196,7 @@ next_block(pg_copy *copy)
         return block;
     }
     PGresult *result = NULL;
-    status = vnl_pg_copy_finish_wait(conn, VNL_FOREVER, &result);
+    status = vnl_pg_copy_finish_wait(conn, pg_link_deadline(copy->cursor->link), &result);
     finish(copy, status, result);
     return NULL;
 }
@@ -246,7 +251,8 @@ copy_exit(PyObject *op, PyObject *args)
     }
     PGresult *result = NULL;
     const char *error = type != Py_None ? "the program that sends the data failed" : NULL;
-    vnl_pg_status status = vnl_pg_copy_end_wait(copy->cursor->link->conn, error, VNL_FOREVER, &result);
+    vnl_pg_status status =
+        vnl_pg_copy_end_wait(copy->cursor->link->conn, error, pg_link_deadline(copy->cursor->link), &result);
     if (error != NULL && status == VNL_PG_SERVER) {
         PQclear(result);
         release(copy);

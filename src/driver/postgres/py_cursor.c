@@ -172,13 +172,17 @@ pg_cursor_set_statement(pg_cursor *cur, PyObject *query, PyObject *params)
 }
 
 static int
-execute_wait(pg_cursor *cur)
+execute_wait(pg_cursor *cur, PyObject *query, PyObject *params)
 {
     if (cur->name != NULL) {
-        return pg_named_execute_wait(cur);
+        return pg_cursor_set_statement(cur, query, params) < 0 ? -1 : pg_named_execute_wait(cur);
     }
     PGresult *result = NULL;
-    if (pg_link_enter(cur->link) < 0) {
+    if (pg_cursor_check_open(cur) < 0 || pg_link_enter_wait(cur->link) < 0) {
+        return -1;
+    }
+    if (pg_cursor_set_statement(cur, query, params) < 0) {
+        pg_link_leave(cur->link);
         return -1;
     }
     pg_cursor_reset(cur);
@@ -203,7 +207,7 @@ cursor_execute(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     pg_cursor *cur = (pg_cursor *)op;
-    if (pg_cursor_set_statement(cur, query, params) < 0 || execute_wait(cur) < 0) {
+    if (execute_wait(cur, query, params) < 0) {
         return NULL;
     }
     return Py_NewRef(op);
@@ -221,11 +225,8 @@ cursor_executemany(PyObject *op, PyObject *args)
     Py_ssize_t total = 0;
     int rc = iterator != NULL ? 0 : -1;
     while (rc == 0 && (params = PyIter_Next(iterator)) != NULL) {
-        rc = pg_cursor_set_statement(cur, query, params);
+        rc = execute_wait(cur, query, params);
         Py_DECREF(params);
-        if (rc == 0) {
-            rc = execute_wait(cur);
-        }
         total += rc == 0 && cur->rowcount > 0 ? cur->rowcount : 0;
     }
     Py_XDECREF(iterator);
@@ -280,10 +281,10 @@ cursor_callproc(PyObject *op, PyObject *args)
     }
     vnl_buf_free(&buf);
     pg_cursor *cur = (pg_cursor *)op;
-    int rc = query != NULL ? pg_cursor_set_statement(cur, query, values) : -1;
+    int rc = query != NULL ? execute_wait(cur, query, values) : -1;
     Py_XDECREF(query);
     Py_XDECREF(values);
-    if (rc < 0 || execute_wait(cur) < 0) {
+    if (rc < 0) {
         return NULL;
     }
     return Py_NewRef(params != NULL ? params : Py_None);

@@ -21,7 +21,7 @@ pg_info_new(pg_link *link)
 static PGconn *
 hold_wait(pg_link *link)
 {
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         return NULL;
     }
     if (pg_link_attach_wait(link) < 0) {

@@ -9,107 +9,11 @@
 #include <stddef.h>
 #include <string.h>
 #include <structmember.h>
-#include <unistd.h>
-
-#define CANCEL_BOUND 100000000 /* 0.1 s */
 
 vnl_decode_ctx *
 pg_link_ctx(pg_link *link)
 {
     return link->own_ctx != NULL ? link->own_ctx : link->config->ctx;
-}
-
-int
-pg_link_in_txn(pg_link *link)
-{
-    if (link->broken) {
-        return 1;
-    }
-    if (link->conn == NULL) {
-        return 0;
-    }
-    PGTransactionStatusType status = PQtransactionStatus(link->conn->pg);
-    return status == PQTRANS_INTRANS || status == PQTRANS_INERROR || status == PQTRANS_ACTIVE;
-}
-
-void
-pg_link_detach(pg_link *link, int reusable)
-{
-    vnl_slot *slot = link->slot;
-    vnl_pg_conn *conn = link->conn;
-    link->slot = NULL;
-    link->conn = NULL;
-    link->pins = 0;
-    reusable = reusable && !link->sticky;
-    link->sticky = link->listening = 0;
-    if (slot != NULL) {
-        vnl_pg_core->pool_give(slot, reusable);
-    }
-    else if (conn != NULL) {
-        if (link->owner_pid == (long)getpid()) {
-            vnl_pg_close(conn);
-        }
-        else {
-            vnl_pg_abandon(conn);
-        }
-    }
-}
-
-int
-pg_link_enter(pg_link *link)
-{
-    if (link->closed) {
-        pg_raise(link->state, "OperationalError", "the connection is closed");
-        return -1;
-    }
-    if (link->busy) {
-        pg_raise(link->state, "InterfaceError",
-                 "another statement is running on this connection: use it from one task at a time");
-        return -1;
-    }
-    link->busy = 1;
-    Py_INCREF(link);
-    return 0;
-}
-
-void
-pg_link_leave(pg_link *link)
-{
-    link->busy = 0;
-    if (link->conn != NULL && link->slot != NULL && link->autocommit && link->pins == 0 && !link->sticky &&
-        PQtransactionStatus(link->conn->pg) == PQTRANS_IDLE && vnl_pg_core->can_suspend()) {
-        pg_link_detach(link, 1);
-    }
-    Py_DECREF(link);
-}
-
-int
-pg_link_attach_wait(pg_link *link)
-{
-    if (link->broken) {
-        pg_raise(link->state, "OperationalError", "the connection was lost and its transaction with it");
-        return -1;
-    }
-    if (link->conn != NULL && PQstatus(link->conn->pg) == CONNECTION_OK) {
-        return 0;
-    }
-    pg_link_detach(link, 0); /* a dead one */
-    if (link->pool == NULL) {
-        vnl_pg_conn *conn = pg_config_open_wait(link->config);
-        link->conn = conn;
-        link->owner_pid = (long)getpid();
-        return conn != NULL ? 0 : -1;
-    }
-    vnl_slot *slot = vnl_pg_core->pool_take_wait(link->pool);
-    if (slot == NULL) {
-        return -1;
-    }
-    link->slot = slot;
-    link->conn = vnl_pg_core->slot_conn(slot);
-    if (!link->autocommit) {
-        vnl_pg_core->slot_note_line(slot);
-    }
-    return 0;
 }
 
 static void
@@ -122,32 +26,6 @@ sync_parameters(pg_link *link)
             PyErr_Clear();
         }
     }
-}
-
-/* The statement must not run on, and what is left of it must not be read by
- * the next one. */
-void
-pg_link_cancel_statement(pg_link *link)
-{
-    PyObject *type = NULL, *value = NULL, *trace = NULL;
-    PyErr_Fetch(&type, &value, &trace);
-    vnl_pg_core->shield_enter();
-    vnl_pg_status status = vnl_pg_cancel_wait(link->conn, vnl_pg_core->now() + CANCEL_BOUND);
-    PyErr_Clear();
-    vnl_pg_core->shield_leave();
-    PyErr_Clear();
-    if (status != VNL_PG_OK) {
-        link->broken = !link->autocommit || PQtransactionStatus(link->conn->pg) == PQTRANS_INTRANS;
-        pg_link_detach(link, 0);
-    }
-    PyErr_Restore(type, value, trace);
-}
-
-void
-pg_link_lost(pg_link *link, int was_in_txn)
-{
-    link->broken = was_in_txn;
-    pg_link_detach(link, 0);
 }
 
 vnl_pg_status
@@ -165,8 +43,12 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
         query->begin = begin;
         link->txn++;
     }
-    vnl_pg_status status = vnl_pg_run_wait(conn, query, VNL_FOREVER, answer);
+    vnl_pg_status status = vnl_pg_run_wait(conn, query, pg_link_deadline(link), answer);
     query->begin = NULL;
+    if (status == VNL_PG_TIMEOUT) {
+        pg_link_overdue(link);
+        return VNL_PG_INTERRUPTED;
+    }
     if (status == VNL_PG_INTERRUPTED) {
         pg_link_cancel_statement(link);
         return status;
@@ -213,6 +95,19 @@ pg_link_command_wait(pg_link *link, const char *sql)
 }
 
 /* --- the Python type ------------------------------------------------------ */
+
+#define ROLLBACK_BOUND 1000000000 /* 1 s */
+#define CANCEL_BOUND 5000000000   /* 5 s: somebody asked for it and waits */
+
+static PyObject *
+link_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    pg_link *self = (pg_link *)PyType_GenericAlloc(type, 0);
+    if (self != NULL) {
+        vnl_list_init(&self->turns);
+    }
+    return (PyObject *)self;
+}
 
 static int
 link_init(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -267,7 +162,7 @@ link_close(PyObject *op, PyObject *unused)
         Py_INCREF(self);
         self->busy = 1;
         vnl_pg_core->shield_enter();
-        vnl_pg_run_wait(self->conn, &query, vnl_pg_core->now() + 10 * CANCEL_BOUND, &answer);
+        vnl_pg_run_wait(self->conn, &query, vnl_pg_core->now() + ROLLBACK_BOUND, &answer);
         PQclear(answer.result);
         self->busy = 0;
         pg_link_detach(self, vnl_pg_check(self->conn));
@@ -323,7 +218,7 @@ link_cancel(PyObject *op, PyObject *unused)
         Py_RETURN_NONE;
     }
     Py_INCREF(self);
-    vnl_pg_cancel_request_wait(self->conn, vnl_pg_core->now() + 50 * (int64_t)CANCEL_BOUND);
+    vnl_pg_cancel_request_wait(self->conn, vnl_pg_core->now() + CANCEL_BOUND);
     Py_DECREF(self);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
@@ -460,7 +355,7 @@ static PyObject *
 link_attach(PyObject *op, PyObject *unused)
 {
     pg_link *self = (pg_link *)op;
-    if (pg_link_enter(self) < 0) {
+    if (pg_link_enter_wait(self) < 0) {
         return NULL;
     }
     int rc = pg_link_attach_wait(self);
@@ -500,23 +395,6 @@ link_clear(PyObject *op)
     return 0;
 }
 
-/* Nobody closed it: says so where that costs somebody something. */
-static void
-warn_dropped(const pg_link *link)
-{
-    if (link->slot == NULL || link->closed || link->conn == NULL ||
-        PQstatus(link->conn->pg) != CONNECTION_OK) {
-        return;
-    }
-    const char *state = link->listening                   ? "while it listens"
-                        : pg_link_in_txn((pg_link *)link) ? "inside a transaction, which is rolled back"
-                        : link->pins > 0                  ? "with an open server-side cursor"
-                                                          : NULL;
-    if (state != NULL) {
-        vnl_pg_core->slot_warn_dropped(link->slot, state);
-    }
-}
-
 static void
 link_dealloc(PyObject *op)
 {
@@ -528,7 +406,7 @@ link_dealloc(PyObject *op)
     }
     PyObject *error_type = NULL, *error = NULL, *trace = NULL;
     PyErr_Fetch(&error_type, &error, &trace);
-    warn_dropped(self);
+    pg_link_warn_dropped(self);
     pg_link_detach(self, 0);
     PyErr_Restore(error_type, error, trace);
     link_clear(op);
@@ -595,7 +473,7 @@ static PyType_Slot link_slots[] = {
      "Connection(pool, config, *, autocommit=True)\n--\n\n"
      "A session's connection. pool None: a physical connection of its own."},
     {Py_tp_init, link_init},
-    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_new, link_new},
     {Py_tp_repr, link_repr},
     {Py_tp_traverse, link_traverse},
     {Py_tp_clear, link_clear},

@@ -108,7 +108,7 @@ pg_named_execute_wait(pg_cursor *cur)
     if (cur->declared && pg_named_close_wait(cur) < 0) {
         return -1;
     }
-    if (pg_link_enter(cur->link) < 0) {
+    if (pg_link_enter_wait(cur->link) < 0) {
         return -1;
     }
     vnl_buf buf = VNL_BUF_INIT;
@@ -170,16 +170,18 @@ pg_named_fill_wait(pg_cursor *cur, Py_ssize_t want)
     if (cur->exhausted) {
         return 0;
     }
-    if (!is_alive(cur)) {
+    if (pg_link_enter_wait(cur->link) < 0) {
+        return -1;
+    }
+    int rc = -1;
+    if (is_alive(cur)) {
+        rc = fetch_wait(cur, want < 0 ? FETCH_ALL : want);
+    }
+    else {
         pg_raise(cur->link->state, "OperationalError",
                  "server-side cursor %s is gone: its transaction or connection has ended",
                  PyUnicode_AsUTF8(cur->name));
-        return -1;
     }
-    if (pg_link_enter(cur->link) < 0) {
-        return -1;
-    }
-    int rc = fetch_wait(cur, want < 0 ? FETCH_ALL : want);
     pg_link_leave(cur->link);
     return rc;
 }
@@ -202,8 +204,13 @@ pg_named_close_wait(pg_cursor *cur)
         unpin(cur);
         return 0;
     }
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         return -1;
+    }
+    if (!is_alive(cur)) { /* while it waited */
+        unpin(cur);
+        pg_link_leave(link);
+        return 0;
     }
     vnl_buf buf = VNL_BUF_INIT;
     vnl_buf_puts(&buf, "CLOSE ");

@@ -35,7 +35,7 @@ pg_link_notifies(pg_link *link, PyObject *timeout)
             deadline = vnl_pg_core->now() + (int64_t)(seconds * 1e9);
         }
     }
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         return NULL;
     }
     PyObject *found = NULL;
@@ -77,7 +77,7 @@ pg_link_listen(pg_link *link, PyObject *channels)
     if (names == NULL) {
         return NULL;
     }
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         Py_DECREF(names);
         return NULL;
     }

@@ -67,7 +67,17 @@ end_wait(pg_link *link, const char *sql, vnl_pg_answer *answer)
 {
     vnl_pg_conn *conn = link->conn;
     vnl_pg_query query = {.sql = sql};
-    vnl_pg_status status = vnl_pg_run_wait(conn, &query, VNL_FOREVER, answer);
+    vnl_pg_status status = vnl_pg_run_wait(conn, &query, pg_link_deadline(link), answer);
+    if (status == VNL_PG_TIMEOUT) {
+        char text[200];
+        snprintf(text, sizeof(text),
+                 "the server did not answer %s within OPTIONS['command_timeout'] (%g s): whether it took "
+                 "place is not known; the connection was closed",
+                 sql, (double)link->config->command_timeout / 1e9);
+        pg_link_detach(link, 0);
+        pg_raise_state(link->state, "57014", text);
+        return VNL_PG_INTERRUPTED;
+    }
     if (status != VNL_PG_INTERRUPTED) {
         return status;
     }
@@ -131,7 +141,7 @@ end_transaction(pg_link *link, const char *sql)
 PyObject *
 pg_link_commit(pg_link *link, PyObject *unused)
 {
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         return NULL;
     }
     int rc = 0;
@@ -150,7 +160,7 @@ pg_link_commit(pg_link *link, PyObject *unused)
 PyObject *
 pg_link_rollback(pg_link *link, PyObject *unused)
 {
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         return NULL;
     }
     int rc = 0;
@@ -170,7 +180,7 @@ pg_link_set_autocommit(pg_link *link, int value)
     if (link->autocommit == value && !link->closed) {
         return 0;
     }
-    if (pg_link_enter(link) < 0) {
+    if (pg_link_enter_wait(link) < 0) {
         return -1;
     }
     int rc = 0;

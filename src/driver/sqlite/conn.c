@@ -183,6 +183,8 @@ begin_call(vnl_sqlite_conn *conn, int suspendable)
     conn->busy_since = 0;
     conn->blocked = NULL;
     conn->call++;
+    conn->overdue = 0;
+    conn->deadline = conn->command_timeout > 0 ? vnl_sqlite_now() + conn->command_timeout : INT64_MAX;
 }
 
 /* It ends: whoever still has a place in a queue gave up. */

@@ -19,6 +19,7 @@ vnl_link_new(vnl_sqlite_state *state, PyObject *config, PyObject *pool)
         return NULL;
     }
     self->state = state;
+    vnl_list_init(&self->turns);
     self->detect_types = (int)detect_types;
     self->config = Py_NewRef(config);
     self->pool = Py_XNewRef(pool);

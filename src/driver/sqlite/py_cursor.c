@@ -79,11 +79,18 @@ vnl_cursor_enter_wait(vnl_cursor *self, int take)
         vnl_sqlite_fail(state, VNL_E_PROGRAMMING, "Cannot operate on a closed cursor.");
         return -1;
     }
-    if (self->busy) {
+    if (self->busy && (self->link->user == state->core->who() || !state->core->can_suspend())) {
         vnl_sqlite_fail(state, VNL_E_PROGRAMMING, "Recursive use of cursors not allowed.");
         return -1;
     }
     if (vnl_link_enter_wait(self->link, take) < 0) {
+        return -1;
+    }
+    if (self->busy || self->closed) { /* while it waited for its turn */
+        vnl_sqlite_fail(state, VNL_E_PROGRAMMING,
+                        self->busy ? "This cursor is in the middle of an executemany() of another task."
+                                   : "Cannot operate on a closed cursor.");
+        vnl_link_leave(self->link);
         return -1;
     }
     self->busy = 1;

@@ -180,6 +180,14 @@ vnl_sqlite_raise(vnl_sqlite_state *state, vnl_sqlite_conn *conn, int rc)
     if (PyErr_Occurred()) {
         return NULL;
     }
+    if (conn != NULL && conn->overdue && rc != SQLITE_OK) {
+        char seconds[32];
+        PyOS_snprintf(seconds, sizeof(seconds), "%g", (double)conn->command_timeout / 1e9);
+        return vnl_sqlite_fail(
+            state, VNL_E_OPERATIONAL,
+            "the statement was ended: it took longer than OPTIONS['command_timeout'] (%s s)%s", seconds,
+            (rc & 0xff) == SQLITE_INTERRUPT ? "" : ", waiting for a lock");
+    }
     if ((rc & 0xff) == SQLITE_NOMEM) {
         return PyErr_NoMemory();
     }

@@ -57,9 +57,9 @@ config_int(PyObject *config, const char *name, int *out)
 }
 
 static int
-config_timeout(PyObject *config, int64_t *out)
+config_seconds(PyObject *config, const char *name, int64_t *out)
 {
-    PyObject *value = PyObject_GetAttrString(config, "timeout");
+    PyObject *value = PyObject_GetAttrString(config, name);
     double seconds;
 
     if (value == NULL) {
@@ -124,9 +124,11 @@ driver_open_wait(PyObject *config)
     vnl_sqlite_conn *conn = NULL;
     PyObject *database = NULL, *path = NULL;
     int uri = 0, cached = 0, rc = SQLITE_OK;
-    int64_t timeout = 0;
+    int64_t timeout = 0, command_timeout = 0;
 
-    if (state == NULL || config_int(config, "uri", &uri) < 0 || config_timeout(config, &timeout) < 0 ||
+    if (state == NULL || config_int(config, "uri", &uri) < 0 ||
+        config_seconds(config, "timeout", &timeout) < 0 ||
+        config_seconds(config, "command_timeout", &command_timeout) < 0 ||
         config_int(config, "cached_statements", &cached) < 0 ||
         (database = PyObject_GetAttrString(config, "database")) == NULL ||
         !PyUnicode_FSConverter(database, &path)) {
@@ -143,7 +145,9 @@ driver_open_wait(PyObject *config)
     if (PyErr_Occurred() || run_setup_wait(state, config, conn) < 0) {
         driver_close(conn);
         conn = NULL;
+        goto done;
     }
+    conn->command_timeout = command_timeout;
 done:
     Py_XDECREF(database);
     Py_XDECREF(path);
@@ -161,29 +165,92 @@ const vnl_driver vnl_sqlite_driver = {
 
 /* --- exclusive use */
 
+/* In the queue for a link that another fiber of this thread uses: first come, first served. */
+typedef struct {
+    vnl_node node;
+    vnl_event *event;
+    const void *who;
+    int has_turn;
+} link_turn;
+
+/* The link goes to the first who waits for it, or is free. */
+static void
+release(vnl_link *link)
+{
+    vnl_node *node = vnl_list_first(&link->turns);
+
+    if (node == NULL) {
+        link->owner = 0;
+        link->user = NULL;
+        PyThread_release_lock(link->lock);
+        return;
+    }
+    link_turn *turn = VNL_CONTAINER(node, link_turn, node);
+    vnl_list_remove(node);
+    turn->has_turn = 1;
+    link->user = turn->who;
+    link->state->core->event_set(turn->event);
+}
+
+/* 0 with the turn, or -1. */
 static int
-acquire(vnl_link *link)
+turn_wait(vnl_link *link)
+{
+    const vnl_core_api *core = link->state->core;
+    link_turn *turn = PyMem_Calloc(1, sizeof(*turn));
+
+    if (turn == NULL || (turn->event = core->event_new()) == NULL) {
+        PyMem_Free(turn);
+        PyErr_NoMemory();
+        return -1;
+    }
+    turn->who = core->who();
+    Py_INCREF(link);
+    vnl_list_append(&link->turns, &turn->node);
+    int ready = core->event_wait(turn->event, VNL_FOREVER);
+    vnl_list_remove(&turn->node);
+    if (ready < 0 && turn->has_turn) {
+        release(link); /* the turn came together with the cancel */
+    }
+    core->event_free(turn->event);
+    PyMem_Free(turn);
+    Py_DECREF(link);
+    return ready < 0 ? -1 : 0;
+}
+
+static int
+acquire_wait(vnl_link *link)
 {
     unsigned long me = PyThread_get_thread_ident();
+    const vnl_core_api *core = link->state->core;
 
     if (!PyThread_acquire_lock(link->lock, NOWAIT_LOCK)) {
         if (link->owner == me) {
             /* Called back from inside a statement of ours: as far as SQLite
              * goes, but only where no other fiber can be meant. */
-            if (!link->by_fiber && !link->state->core->can_suspend()) {
+            if (!link->by_fiber && !core->can_suspend()) {
                 link->depth++;
                 return 0;
             }
-            vnl_sqlite_fail(link->state, VNL_E_INTERFACE,
-                            "This connection is in the middle of a statement of another operation.");
-            return -1;
+            if (link->user == core->who() || !core->can_suspend()) {
+                vnl_sqlite_fail(
+                    link->state, VNL_E_INTERFACE,
+                    "This connection is in the middle of a statement, which has called this code.");
+                return -1;
+            }
+            if (turn_wait(link) < 0) {
+                return -1;
+            }
         }
-        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(link->lock, WAIT_LOCK);
-        Py_END_ALLOW_THREADS
+        else {
+            Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(link->lock, WAIT_LOCK);
+            Py_END_ALLOW_THREADS
+        }
     }
     link->owner = me;
+    link->user = core->who();
     link->depth = 1;
-    link->by_fiber = link->state->core->can_suspend();
+    link->by_fiber = core->can_suspend();
     return 0;
 }
 
@@ -295,7 +362,7 @@ vnl_link_enter_wait(vnl_link *link, int take)
     if (take && link->state->core->can_suspend() && share_loop_wait(link) < 0) {
         return -1;
     }
-    if (acquire(link) < 0) {
+    if (acquire_wait(link) < 0) {
         return -1;
     }
     if (link->closed) { /* while we waited for another thread */
@@ -330,8 +397,7 @@ vnl_link_leave(vnl_link *link)
             give_back(link, 1);
         }
     }
-    link->owner = 0;
-    PyThread_release_lock(link->lock);
+    release(link);
 }
 
 /* --- transactions */

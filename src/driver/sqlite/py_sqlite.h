@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "base/list.h"
 #include "sqlite.h"
 
 /* Keys of the C decoders for Django's own converters. */
@@ -79,6 +80,8 @@ typedef struct vnl_link {
     /* Exclusive use. */
     PyThread_type_lock lock;
     unsigned long owner; /* the thread */
+    const void *user;    /* the fiber of it, or the thread itself */
+    vnl_node turns;      /* fibers of that thread that wait for their turn */
     int depth;
     int by_fiber;
     vnl_sqlite_stmt *doomed;

@@ -61,6 +61,14 @@ look_wait(vnl_sqlite_conn *conn)
     return rc;
 }
 
+/* Whether the call has taken longer than command_timeout. */
+static int
+is_overdue(vnl_sqlite_conn *conn, int64_t now)
+{
+    conn->overdue |= now >= conn->deadline;
+    return conn->overdue;
+}
+
 static int
 on_progress(void *arg)
 {
@@ -70,10 +78,13 @@ on_progress(void *arg)
     if (conn->suspendable && vnl_sqlite_host_calls.error_pending()) {
         return 1;
     }
+    now = vnl_sqlite_now();
+    if (is_overdue(conn, now)) {
+        return 1;
+    }
     if (conn->suspendable && (conn->no_switch || vnl_sqlite_vfs_is_direct())) {
         return 0;
     }
-    now = vnl_sqlite_now();
     if (conn->suspendable ? now - conn->turn_start < turn_length() : now - conn->signal_look < SIGNAL_NS) {
         return 0;
     }
@@ -132,9 +143,10 @@ on_busy(void *arg, int tries)
         conn->busy_step = BUSY_FIRST_NS;
     }
     left = conn->busy_timeout - (now - conn->busy_since);
-    if (left <= 0) {
+    if (left <= 0 || is_overdue(conn, now)) {
         return 0;
     }
+    left = conn->deadline - now < left ? conn->deadline - now : left;
     if ((conn->blocked != NULL
              ? queue_wait(conn, left)
              : pause_wait(conn, conn->busy_step < left ? conn->busy_step : left, NULL)) < 0) {
@@ -173,6 +185,10 @@ vnl_sqlite_again_wait(vnl_sqlite_conn *conn, int rc, int64_t *since, int64_t *pa
     if (*since == 0) {
         *since = now;
         *pause = BUSY_FIRST_NS;
+    }
+    if (conn->command_timeout > 0 && now - *since >= conn->command_timeout) {
+        conn->overdue = 1;
+        return 0;
     }
     if (now - *since >= conn->busy_timeout || pause_wait(conn, *pause, NULL) < 0) {
         return 0;

@@ -80,16 +80,19 @@ struct vnl_sqlite_pragma; /* a PRAGMA that was set, and its value before */
 
 struct vnl_sqlite_conn {
     sqlite3 *db;
-    int64_t busy_timeout; /* nanoseconds */
-    char no_switch;       /* shared cache: never switch inside SQLite */
-    char memory;          /* lives in memory only */
-    unsigned generation;  /* of forks, when it was opened */
+    int64_t busy_timeout;    /* nanoseconds */
+    int64_t command_timeout; /* of one call, waiting for locks included; 0: none */
+    char no_switch;          /* shared cache: never switch inside SQLite */
+    char memory;             /* lives in memory only */
+    unsigned generation;     /* of forks, when it was opened */
     /* The call that is running now. */
     void *unlocked;     /* the GIL's token while it is released, else NULL */
     char suspendable;   /* fiber on a loop: waits suspend */
     int64_t turn_start; /* when this fiber last got its turn */
     int64_t signal_look;
     int64_t busy_since, busy_step;
+    int64_t deadline;             /* of this call, when command_timeout is set */
+    char overdue;                 /* it was ended because of that */
     uint64_t call;                /* counts the calls of SQLite */
     char write_step;              /* the statement under way writes */
     vnl_sqlite_gate *blocked;     /* the lock that was refused last, or NULL */

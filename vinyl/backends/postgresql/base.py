@@ -36,7 +36,7 @@ __all__ = ["DatabaseWrapper"]
 CONNECT_TIMEOUT = 130
 
 #: Keys of psycopg.connect() that Django's parameters have and libpq does not know.
-_NOT_LIBPQ = ("context", "cursor_factory", "prepare_threshold", "prepared_max")
+_NOT_LIBPQ = ("command_timeout", "context", "cursor_factory", "prepare_threshold", "prepared_max")
 
 
 #: Alias -> the parameters that the last config key was made of, and the key.
@@ -89,6 +89,12 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
     def close_pool(self) -> None:
         close_pools(self.alias)
 
+    def check_options(self) -> None:
+        super().check_options()
+        if self.settings_dict["NAME"] or self.settings_dict["OPTIONS"].get("service"):
+            self._isolation_level()
+            self._make_config(self._config_key(self.get_connection_params()))
+
     # --- connections --------------------------------------------------------
 
     def get_connection_params(self) -> dict[str, Any]:
@@ -112,6 +118,7 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             options.get("server_side_binding") is True,
             options.get("prepare_threshold", 1),
             options.get("prepared_max", 100),
+            self.command_timeout(),
         )
         # Each task's first query asks, and nearly always gets the same.
         known = _keys.get(self.alias)
@@ -127,7 +134,8 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
         return made
 
     def _make_config(self, key: tuple[Any, ...]) -> Any:
-        params, timezone_name, timezone, use_tz, role, server_side, threshold, prepared_max = key
+        (params, timezone_name, timezone, use_tz, role, server_side, threshold, prepared_max,
+         command_timeout) = key  # fmt: skip
         setup = []
         if timezone_name:
             setup.append(f"SET TIME ZONE {sql.Literal(timezone_name).as_string(None)}")
@@ -145,6 +153,7 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
                 timezone=timezone_name,
                 adapters=adapt.AdaptersMap(get_adapters_template(use_tz, timezone)),
                 connect_timeout=timeout,
+                command_timeout=command_timeout,
                 prepare_threshold=threshold,
                 prepared_max=prepared_max,
                 server_side_binding=server_side,

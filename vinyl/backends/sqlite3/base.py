@@ -66,13 +66,18 @@ class DatabaseWrapper(SessionMixin, DjangosDatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         params = super().get_connection_params()
         params.pop("pool", None)
+        params.pop("command_timeout", None)
         return params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> _sqlite3.Connection:
         name = conn_params["database"]
         uri = memory_uri(name, self.alias)
         config = Config.of(
-            self.alias, conn_params, uri or os.fspath(name), getattr(self, "init_commands", [])
+            self.alias,
+            conn_params,
+            uri or os.fspath(name),
+            getattr(self, "init_commands", []),
+            self.command_timeout(),
         )
         limits: dict[str, Any] = {}
         if uri is not None:
@@ -86,6 +91,11 @@ class DatabaseWrapper(SessionMixin, DjangosDatabaseWrapper):
         if level is not None:
             link.isolation_level = level
         return link
+
+    def check_options(self) -> None:
+        super().check_options()
+        if self.settings_dict["NAME"]:
+            Config.of(self.alias, self.get_connection_params(), "", [], self.command_timeout())
 
     def create_cursor(self, name: str | None = None) -> _sqlite3.Cursor:
         return self.connection.cursor(format=True)

@@ -30,7 +30,8 @@ _LEGACY = -1
 
 @dataclass(frozen=True)
 class Config:
-    """Read by the driver: see src/driver/sqlite/py_link.c. ``timeout`` is in seconds."""
+    """Read by the driver: see src/driver/sqlite/py_link.c. ``timeout`` and ``command_timeout`` are
+    in seconds."""
 
     database: str
     uri: bool
@@ -38,9 +39,17 @@ class Config:
     cached_statements: int
     detect_types: int
     init_commands: tuple[str, ...]
+    command_timeout: float = 0.0
 
     @classmethod
-    def of(cls, alias: str, params: dict[str, Any], database: str, commands: list[str]) -> Config:
+    def of(
+        cls,
+        alias: str,
+        params: dict[str, Any],
+        database: str,
+        commands: list[str],
+        command_timeout: float = 0.0,
+    ) -> Config:
         """From the wrapper's connection parameters; ImproperlyConfigured names what is wrong."""
         unknown = sorted(set(params) - _KNOWN)
         if unknown:
@@ -57,6 +66,7 @@ class Config:
             ),
             detect_types=int(_number(alias, "detect_types", params["detect_types"])),
             init_commands=tuple(c.strip() for c in commands if c.strip()),
+            command_timeout=command_timeout,
         )
 
     def setup(self, link: Any) -> None:
