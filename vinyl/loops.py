@@ -5,10 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
+import weakref
 from collections.abc import AsyncGenerator
 from typing import Any
 
 __all__ = ["attach"]
+
+
+class _OfThread:
+    """The loops whose fibers live on one thread's stack; it goes when the thread ends.
+
+    A fiber cannot go on in another thread. A loop that was never closed would keep it, and its
+    open transaction, for good.
+    """
+
+    def __init__(self) -> None:
+        self.loops: list[tuple[weakref.ref[Any], weakref.ref[asyncio.AbstractEventLoop]]] = []
+
+    def __del__(self) -> None:
+        if sys.is_finalizing():
+            return  # all connections end with the process
+        for reactor, loop in [(reactor(), loop()) for reactor, loop in self.loops]:
+            # Another thread may run it by now.
+            if reactor is not None and loop is not None and not loop.is_running():
+                _end(reactor, loop)
+
+
+_threads = threading.local()
 
 
 async def _until_shutdown(reactor: Any) -> AsyncGenerator[None, None]:
@@ -18,6 +42,20 @@ async def _until_shutdown(reactor: Any) -> AsyncGenerator[None, None]:
         yield
     finally:
         reactor.drain()
+
+
+def _end(reactor: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Nothing goes on there any more: fibers end, what they had begun is rolled back, and so is
+    what tasks had begun between two awaits."""
+    with contextlib.suppress(Exception):
+        loop.remove_reader(reactor.fileno())
+    reactor.close()
+    for task in asyncio.all_tasks(loop):
+        scope = getattr(task, "_vinyl_scope", None)
+        for session in scope.sessions.values() if scope is not None else ():
+            if session.connection is not None:
+                with contextlib.suppress(Exception):
+                    session.connection.close()
 
 
 def attach(reactor: Any, loop: asyncio.AbstractEventLoop) -> object:
@@ -31,13 +69,12 @@ def attach(reactor: Any, loop: asyncio.AbstractEventLoop) -> object:
 
     def close_with_reactor() -> None:
         if not loop.is_closed() and not loop.is_running():
-            with contextlib.suppress(Exception):
-                loop.remove_reader(reactor.fileno())
-            reactor.close()
+            _end(reactor, loop)
         close()
 
     with contextlib.suppress(AttributeError):  # a loop type without a __dict__
         loop.close = close_with_reactor  # type: ignore[method-assign]
+    _end_with_thread(reactor, loop)
 
     if sys.get_asyncgen_hooks().firstiter is None:
         return None
@@ -45,3 +82,12 @@ def attach(reactor: Any, loop: asyncio.AbstractEventLoop) -> object:
     with contextlib.suppress(StopIteration):
         guard.asend(None).send(None)
     return guard
+
+
+def _end_with_thread(reactor: Any, loop: asyncio.AbstractEventLoop) -> None:
+    if not hasattr(_threads, "own"):
+        _threads.own = _OfThread()
+    own = _threads.own
+    # Many loops may come and go in one thread.
+    own.loops = [pair for pair in own.loops if pair[0]() is not None and pair[1]() is not None]
+    own.loops.append((weakref.ref(reactor), weakref.ref(loop)))

@@ -321,13 +321,16 @@ async def test_two_fibers_on_one_link(database: Database) -> None:
     first = start(lambda: link.execute(slow).fetchone())
     before = _core.stats()["suspends"]
     await until(lambda: _core.stats()["suspends"] > before + 2)
-    for call in (lambda: link.execute("SELECT 1"), link.close):
-        with pytest.raises(sqlite3.InterfaceError, match="in the middle of a statement"):
-            await _core.run(call)
-    with pytest.raises(sqlite3.InterfaceError, match="in the middle of a statement"):
-        link.execute("SELECT 1")
+    second = start(lambda: link.execute("SELECT 1").fetchone())
+    third = start(link.close)
+    with pytest.raises(sqlite3.InterfaceError, match="of another operation"):
+        link.execute("SELECT 1")  # the loop itself cannot wait
     assert await first == (None,)
     assert made == [3000000]
+    assert await second == (1,)
+    await third
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        await _core.run(link.execute, "SELECT 1")
     assert database.is_whole()
 
 

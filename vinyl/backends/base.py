@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -16,6 +17,8 @@ from .pools import close_pools, make_pool, pool_of, pool_with, replace_pool
 from .seeing import SeeingMixin
 
 __all__ = ["SessionMixin", "close_pools", "pool_of"]
+
+logger = logging.getLogger("vinyl")
 
 install()
 
@@ -58,6 +61,8 @@ class SessionMixin(SeeingMixin):
     alias: str
     _thread_ident: int
     in_atomic_block: bool
+    run_on_commit: list[Any]
+    run_commit_hooks_on_set_autocommit_on: bool
     settings_dict: dict[str, Any]
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
@@ -152,6 +157,31 @@ class SessionMixin(SeeingMixin):
     def set_rollback(self, rollback: bool) -> None:
         super().set_rollback(rollback)  # type: ignore[misc]
         self._needs_rollback = rollback
+
+    def commit(self) -> None:
+        """Django's, and what follows when an exception from outside (a cancel, Ctrl-C) ends it.
+
+        A COMMIT that took place all the same calls the functions given to on_commit(), with the
+        exception on its way. Where nobody knows whether it did, the log names them.
+        """
+        try:
+            super().commit()  # type: ignore[misc]
+        except Exception:
+            raise
+        except BaseException:
+            committed = getattr(self.connection, "committed", 0)
+            if committed > 0:
+                self.run_commit_hooks_on_set_autocommit_on = True
+            else:
+                lost, self.run_on_commit = self.run_on_commit, []
+                if committed < 0 and lost:
+                    logger.warning(
+                        "A COMMIT on database %r was interrupted, and its outcome is not known. "
+                        "Functions given to on_commit() were not called: %s.",
+                        self.alias,
+                        ", ".join(getattr(fn, "__qualname__", repr(fn)) for _, fn, _ in lost),
+                    )
+            raise
 
     def close(self) -> None:
         if self._is_kept():

@@ -5,6 +5,7 @@
  */
 #include "pg.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef enum {
@@ -362,6 +363,7 @@ vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline)
     /* In pipeline mode a NULL ends one step only: read until two follow each
      * other with nothing between, which libpq gives when its queue is empty. */
     int nulls = 0;
+    conn->drained[0] = 0;
     while (nulls < 2) {
         PGresult *result = NULL;
         vnl_pg_status status = vnl_pg_result_wait(conn, deadline, &result);
@@ -370,6 +372,9 @@ vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline)
         }
         ExecStatusType kind = result != NULL ? PQresultStatus(result) : PGRES_EMPTY_QUERY;
         nulls = result != NULL ? 0 : nulls + 1;
+        if (result != NULL && kind != PGRES_PIPELINE_SYNC) {
+            snprintf(conn->drained, sizeof(conn->drained), "%s", PQcmdStatus(result));
+        }
         PQclear(result);
         if (PQstatus(conn->pg) != CONNECTION_OK) {
             return VNL_PG_LOST;

@@ -87,8 +87,9 @@ typedef struct vnl_pg_conn {
     vnl_pg_later *later; /* to run before the next statement; errors ignored */
     vnl_pg_notice *notices, **notices_tail;
     int nnotices;
-    int farewell; /* the server has said why it ends the connection */
-    int inflight; /* a statement was sent and its results are not all read */
+    int farewell;     /* the server has said why it ends the connection */
+    int inflight;     /* a statement was sent and its results are not all read */
+    char drained[24]; /* the command tag that the last drain ended with; "" after an error */
 } vnl_pg_conn;
 
 #define VNL_PG_MAX_NOTICES 100

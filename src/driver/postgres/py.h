@@ -114,6 +114,7 @@ typedef struct pg_link {
     int broken;        /* lost inside a transaction, which is gone */
     int pins;          /* server-side cursors held open outside a transaction */
     int strict_commit; /* a COMMIT that rolled back raises */
+    int committed;     /* a COMMIT that was interrupted took place; -1: not known */
     int sticky;        /* the server's session holds state of ours: not for others */
     int listening;     /* notifications are kept for notifies() */
     uint64_t txn;      /* counts transactions */

@@ -451,6 +451,9 @@ static PyMemberDef link_members[] = {
     {"deferrable", T_OBJECT, offsetof(pg_link, deferrable), 0, "bool or None; for BEGIN."},
     {"strict_commit", T_INT, offsetof(pg_link, strict_commit), 0,
      "Whether commit() raises when the server answers ROLLBACK; else it only logs."},
+    {"committed", T_INT, offsetof(pg_link, committed), READONLY,
+     "After a commit() that an exception from outside has interrupted: 1 it took place, 0 not, -1 nobody "
+     "knows."},
     {"config", T_OBJECT, offsetof(pg_link, config), READONLY, "The Config."},
     {"pool", T_OBJECT, offsetof(pg_link, pool), READONLY, "The pool, or None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(pg_link, weakrefs), READONLY, NULL},

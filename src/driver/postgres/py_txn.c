@@ -74,6 +74,7 @@ end_wait(pg_link *link, const char *sql, vnl_pg_answer *answer)
                  "the server did not answer %s within OPTIONS['command_timeout'] (%g s): whether it took "
                  "place is not known; the connection was closed",
                  sql, (double)link->config->command_timeout / 1e9);
+        link->committed = -1;
         pg_link_detach(link, 0);
         pg_raise_state(link->state, "57014", text);
         return VNL_PG_INTERRUPTED;
@@ -89,6 +90,7 @@ end_wait(pg_link *link, const char *sql, vnl_pg_answer *answer)
     vnl_pg_core->shield_leave();
     PyErr_Clear();
     PyErr_Restore(type, value, trace);
+    link->committed = drained == VNL_PG_OK ? strcmp(conn->drained, "COMMIT") == 0 : -1;
     if (drained != VNL_PG_OK) {
         pg_link_detach(link, 0);
     }
@@ -145,6 +147,7 @@ pg_link_commit(pg_link *link, PyObject *unused)
         return NULL;
     }
     int rc = 0;
+    link->committed = 0;
     if (link->broken) {
         pg_raise(link->state, "OperationalError",
                  "the connection was lost inside the transaction: nothing was committed");

@@ -352,6 +352,8 @@ static PyGetSetDef getset[] = {
 };
 
 static PyMemberDef members[] = {
+    {"committed", T_INT, offsetof(vnl_link, committed), READONLY,
+     "After a commit() that an exception from outside has interrupted: 1 it took place, 0 not."},
     {"row_factory", T_OBJECT, offsetof(vnl_link, row_factory), 0, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(vnl_link, weakrefs), READONLY, NULL},
     {NULL},

@@ -234,8 +234,8 @@ acquire_wait(vnl_link *link)
             }
             if (link->user == core->who() || !core->can_suspend()) {
                 vnl_sqlite_fail(
-                    link->state, VNL_E_INTERFACE,
-                    "This connection is in the middle of a statement, which has called this code.");
+                    link->state, VNL_E_INTERFACE, "This connection is in the middle of a statement%s.",
+                    link->user == core->who() ? ", which has called this code" : " of another operation");
                 return -1;
             }
             if (turn_wait(link) < 0) {
@@ -409,10 +409,13 @@ vnl_link_in_transaction(const vnl_link *link)
            (link->conn != NULL && !sqlite3_get_autocommit(link->conn->db));
 }
 
+/* *done: it took place, whatever was raised meanwhile. */
 static int
-run_wait(vnl_link *link, const char *sql)
+run_wait(vnl_link *link, const char *sql, int *done)
 {
     int rc = vnl_sqlite_run_wait(link->conn, sql);
+
+    *done = rc == SQLITE_OK;
 
     if (rc != SQLITE_OK) {
         vnl_sqlite_raise(link->state, link->conn, rc);
@@ -446,7 +449,8 @@ vnl_link_begin_wait(vnl_link *link, const vnl_sqlite_stmt *stmt)
         }
         begin = begin_of(link->isolation_level);
     }
-    if (run_wait(link, begin) < 0) {
+    int done = 0;
+    if (run_wait(link, begin, &done) < 0) {
         return -1;
     }
     link->begin = NULL;
@@ -457,6 +461,7 @@ int
 vnl_link_commit_wait(vnl_link *link)
 {
     link->begin = NULL;
+    link->committed = 0;
     if (link->lost) {
         link->lost = 0;
         vnl_sqlite_fail(link->state, VNL_E_OPERATIONAL,
@@ -466,13 +471,13 @@ vnl_link_commit_wait(vnl_link *link)
     if (link->conn == NULL || sqlite3_get_autocommit(link->conn->db)) {
         return 0;
     }
-    return run_wait(link, "COMMIT");
+    return run_wait(link, "COMMIT", &link->committed);
 }
 
 int
 vnl_link_rollback_wait(vnl_link *link)
 {
-    int rc;
+    int rc, done = 0;
 
     link->begin = NULL;
     link->lost = 0;
@@ -482,7 +487,7 @@ vnl_link_rollback_wait(vnl_link *link)
     /* A cancel must not stop it half way: Django then ends the transaction by
      * isolation_level = None, which commits what is open, as in sqlite3. */
     link->state->core->shield_enter();
-    rc = run_wait(link, "ROLLBACK");
+    rc = run_wait(link, "ROLLBACK", &done);
     if (link->state->core->shield_leave() < 0) {
         rc = -1;
     }

@@ -75,6 +75,7 @@ typedef struct vnl_link {
     int borrowed; /* conn belongs to someone else: open_wait's set-up */
     int detect_types;
     const char *begin;  /* a BEGIN that travels with the next statement */
+    int committed;      /* a COMMIT that was interrupted took place */
     int lost;           /* SQLite rolled the transaction back by itself */
     int64_t turn_start; /* when its fiber last gave the loop a turn here; 0: never yet */
     /* Exclusive use. */

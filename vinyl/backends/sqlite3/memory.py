@@ -30,6 +30,7 @@ class _Keeper:
     timeout: float = 5.0
     cached_statements: int = 0
     detect_types: int = 0
+    command_timeout: float = 0.0
     setup: None = None
 
 
