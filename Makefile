@@ -7,7 +7,8 @@ ARGS ?=
 ROUNDS ?= 15
 
 help:
-	@echo "make demo [DB=postgresql] [CHECK=1]   the example site on http://127.0.0.1:8000"
+	@echo "make demo [DB=postgresql] [SERVER=wsgi] [CHECK=1]"
+	@echo "                                      the example site on http://127.0.0.1:8000"
 	@echo "make test [ARGS='-k name']            C tests, then pytest on both engines in all modes"
 	@echo "make django-suite [DJANGO=6.1] [DB=postgresql] [MODE=fiber|tasks|native|blocking] [APPS='queries']"
 	@echo "                                      Django's own tests on vinyl, compared with Django's backend"
@@ -22,7 +23,7 @@ help:
 
 demo:
 	@tools/run demo$(if $(filter postgresql,$(DB)),+postgresql) \
-	  python tools/demo.py --db $(DB) $(if $(CHECK),--check)
+	  python tools/demo.py --db $(DB) $(if $(SERVER),--server $(SERVER)) $(if $(CHECK),--check)
 
 test: test-c
 	@tools/run test pytest $(ARGS)

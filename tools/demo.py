@@ -54,13 +54,21 @@ def manage(env: dict[str, str], *arguments: str) -> None:
     subprocess.run([sys.executable, "manage.py", *arguments], cwd=ATLAS, env=env, check=True)
 
 
+def command(server: str, port: int, *, quiet: bool) -> list[str]:
+    level = "warning" if quiet else "info"
+    if server == "asgi":
+        more = ["atlas.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
+        return [sys.executable, "-m", "uvicorn", *more, "--log-level", level]
+    more = ["atlas.wsgi:application", "--bind", f"127.0.0.1:{port}", "--threads", "4"]
+    return [sys.executable, "-m", "gunicorn", *more, "--no-control-socket", "--log-level", level]
+
+
 @contextlib.contextmanager
-def uvicorn(env: dict[str, str], port: int, *, quiet: bool) -> Iterator[subprocess.Popen[bytes]]:
-    command = [
-        sys.executable, "-m", "uvicorn", "atlas.asgi:application", "--host", "127.0.0.1",
-        "--port", str(port), "--lifespan", "off", "--log-level", "warning" if quiet else "info",
-    ]  # fmt: skip
-    with subprocess.Popen(command, cwd=ATLAS, env=env, start_new_session=True) as process:
+def serving(
+    server: str, env: dict[str, str], port: int, *, quiet: bool
+) -> Iterator[subprocess.Popen[bytes]]:
+    command_line = command(server, port, quiet=quiet)
+    with subprocess.Popen(command_line, cwd=ATLAS, env=env, start_new_session=True) as process:
         try:
             yield process
         finally:
@@ -87,24 +95,41 @@ def wait_until_up(process: subprocess.Popen[bytes], url: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--db", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--server", choices=("asgi", "wsgi"), help="asgi; --check: both")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
-    port = options.port or (free_port() if options.check else 8000)
-    url = f"http://127.0.0.1:{port}"
     # A plain kill ends everything in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         env = os.environ | stack.enter_context(database(options.db, fresh=options.check))
         manage(env, "migrate", "--verbosity", "0")
         manage(env, "load_world", "--if-empty")
-        process = stack.enter_context(uvicorn(env, port, quiet=options.check))
+        if options.check:
+            servers = [options.server] if options.server else ["asgi", "wsgi"]
+            return max(check(env, server, options.db) for server in servers)
+        return serve(env, options.server or "asgi", options.port or 8000)
+
+
+def check(env: dict[str, str], server: str, db: str) -> int:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    print(f"\n{server}, {db}", flush=True)
+    with serving(server, env, port, quiet=True) as process:
         if not wait_until_up(process, url):
             print(f"The server did not come up on {url}", file=sys.stderr)
             return 1
-        if options.check:
-            return visit_everything(Visitor(url), options.db)
-        print(f"\n  The atlas is on {url} (Ctrl-C ends it)\n", flush=True)
+        return visit_everything(Visitor(url), db, server)
+
+
+def serve(env: dict[str, str], server: str, port: int) -> int:
+    url = f"http://127.0.0.1:{port}"
+    with serving(server, env, port, quiet=False) as process:
+        if not wait_until_up(process, url):
+            print(f"The server did not come up on {url}", file=sys.stderr)
+            return 1
+        print(f"\n  The atlas is on {url} (Ctrl-C ends it)")
+        print(f"  The admin: {url}/admin/ (user admin, password atlas)\n", flush=True)
         return process.wait()
 
 

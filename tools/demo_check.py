@@ -49,6 +49,11 @@ class Visitor:
         data = urllib.parse.urlencode(fields).encode()
         return self._open(urllib.request.Request(self.base + path, data=data))
 
+    def send_json(self, path: str, value: Any) -> Page:
+        data = json.dumps(value).encode()
+        headers = {"Content-Type": "application/json"}
+        return self._open(urllib.request.Request(self.base + path, data=data, headers=headers))
+
     def _open(self, request: urllib.request.Request) -> Page:
         began = time.perf_counter()
         try:
@@ -84,14 +89,16 @@ class Report:
         self.expect(what, good, saw)
 
 
-def visit_everything(visitor: Visitor, database: str) -> int:
+def visit_everything(visitor: Visitor, database: str, server: str) -> int:
     """0 when all is as it should be, else 1."""
     report = Report()
     before = engine_state(visitor)
     visit_pages(visitor, report)
     visit_forms(visitor, report)
     visit_api(visitor, report)
-    visit_engine(visitor, report, database, before)
+    visit_ninja(visitor, report)
+    visit_admin(visitor, report)
+    visit_engine(visitor, report, database, server, before)
     print(f"{'FAILED' if report.failures else 'all well'}: {report.failures} failures")
     return 1 if report.failures else 0
 
@@ -155,7 +162,58 @@ def visit_api(visitor: Visitor, report: Report) -> None:
     report.expect("CSV, streamed", good, f"{len(lines):,} lines, {export.milliseconds:.0f} ms")
 
 
-def visit_engine(visitor: Visitor, report: Report, database: str, before: dict[str, Any]) -> None:
+def visit_ninja(visitor: Visitor, report: Report) -> None:
+    report.page("API, its page", visitor.get("/api/v1/docs"), "Atlas")
+    listed = visitor.get("/api/v1/countries?continent=eu").json()
+    good = any(each["name"] == "Switzerland" and each["continent"] == "Europe" for each in listed)
+    report.expect("API, countries", good and len(listed) > 40, f"{len(listed)}")
+    found = visitor.get("/api/v1/countries/ch/cities?limit=2").json()
+    report.expect("API, cities", len(found) == 2 and found[0]["id"] == ZURICH, found)
+    report.page("API, no such country", visitor.get("/api/v1/countries/xx/cities"), "no country",
+                status=404)  # fmt: skip
+    note = visitor.send_json(f"/api/v1/cities/{ZURICH}/notes", {"author": "Api", "text": "Bells"})
+    good = note.status == 201 and note.json()["note_count"] == found[0]["note_count"] + 1
+    report.expect("API, a note", good, note.body)
+    wrong = visitor.send_json(f"/api/v1/cities/{ZURICH}/notes", {"author": "Api"})
+    report.page("API, a field is missing", wrong, "missing", status=422)
+
+
+def visit_admin(visitor: Visitor, report: Report) -> None:
+    report.page("admin, its stylesheet", visitor.get("/static/admin/css/base.css"), "--primary")
+    refused = visitor.post("/admin/login/?next=/admin/", username="admin", password="wrong")
+    report.page("admin, a wrong password", refused, "Please enter the correct username")
+    inside = visitor.post("/admin/login/?next=/admin/", username="admin", password="atlas")
+    report.page("admin, logged in", inside, "Site administration", "Cities")
+    report.page(
+        "admin, search", visitor.get("/admin/world/city/?q=vinylville"), "1 result", "Italy"
+    )
+    report.page("admin, filter", visitor.get("/admin/world/country/?continent__code__exact=OC"),
+                "Fiji", "Australia")  # fmt: skip
+    city = f"/admin/world/city/{ZURICH}/change/"
+    report.page("admin, a city", visitor.get(city), "Zürich", "Bells")
+    made = visitor.post("/admin/world/language/add/", code="tlh", name="Klingon")
+    report.page("admin, a language added", made, "was added successfully")
+    twice = visitor.post("/admin/world/language/add/", code="tlh", name="Klingon")
+    report.page("admin, twice", twice, "already exists")
+    gone = visitor.post("/admin/world/language/tlh/delete/", post="yes")
+    report.page("admin, deleted", gone, "was deleted successfully")
+    cleared = visitor.post(
+        "/admin/world/city/?q=z%C3%BCrich", action="clear_guest_books", _selected_action=str(ZURICH)
+    )
+    report.page("admin, an action", cleared, "notes removed")
+    report.page("admin, the guest book after it", visitor.get(f"/cities/{ZURICH}/"), "Nobody has")
+    visitor.post("/admin/world/city/?q=vinylville", action="delete_selected", post="yes",
+                 _selected_action=str(city_id(visitor)))  # fmt: skip
+    report.page("admin, removed", visitor.get("/admin/world/city/?q=vinylville"), "0 results")
+
+
+def city_id(visitor: Visitor) -> int:
+    return visitor.get("/api/cities/?q=vinylville").json()["cities"][0]["id"]
+
+
+def visit_engine(
+    visitor: Visitor, report: Report, database: str, server: str, before: dict[str, Any]
+) -> None:
     report.page("engine", visitor.get("/engine/"), "The engine at work", "The pool", "SELECT")
     after = visitor.get("/engine/?format=json&run=1").json()
     vendor = "sqlite3" if database == "sqlite" else "postgresql"
@@ -166,10 +224,13 @@ def visit_engine(visitor: Visitor, report: Report, database: str, before: dict[s
     experiment = after["experiment"]
     good = experiment["statements"] >= EXPERIMENT
     report.expect(f"{experiment['tasks']} tasks at once", good, experiment)
-    if database == "postgresql":
+    if database == "postgresql" and server == "asgi":
         waited = experiment["suspends"]
         report.expect("tasks waited without blocking the loop", waited >= EXPERIMENT, waited)
     size, most = after["pool"]["pool_size"], after["pool"]["pool_max"]
     report.expect("pool within its limit", 1 <= size <= most, f"{size} of {most}")
-    # Neither for queries nor, under vinyl.asgi, for requests.
-    report.expect("one thread", after["threads"] == ["MainThread"], after["threads"])
+    if server == "asgi":
+        # Neither for queries nor, under vinyl.asgi, for requests.
+        report.expect("one thread", after["threads"] == ["MainThread"], after["threads"])
+    else:
+        report.expect("no event loop", after["loop"] == "", f"threads {after['threads']}")

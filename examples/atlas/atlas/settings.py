@@ -12,20 +12,42 @@ DEBUG = os.environ.get("ATLAS_DEBUG") == "1"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 
 INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "ninja",
     "vinyl",
     "world",
 ]
-# The handler calls async middleware in the request's own task.
-MIDDLEWARE = ["world.middleware.statement_log"]
+# Our own is async, the handler awaits it in the request's task; Django's run in its fiber.
+MIDDLEWARE = [
+    "world.middleware.statement_log",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
 ROOT_URLCONF = "atlas.urls"
+# One project, served either way: `make demo` and `make demo SERVER=wsgi`.
 ASGI_APPLICATION = "atlas.asgi.application"
+WSGI_APPLICATION = "atlas.wsgi.application"
+STATIC_URL = "/static/"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
     }
 ]
 

