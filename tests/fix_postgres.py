@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from private_postgres import PrivatePostgres
 
-WAIVABLE = frozenset({"postgresql", "browser"})
+WAIVABLE = frozenset({"postgresql", "pgbouncer", "browser"})
 
 
 def waived() -> frozenset[str]:

@@ -47,7 +47,9 @@ SANITIZE = (
 )
 PURPOSES = {
     "test": Purpose(
-        "test", ("-Dbuildtype=debugoptimized",), (*BUILD_NEEDS, "postgresql", "browser")
+        "test",
+        ("-Dbuildtype=debugoptimized",),
+        (*BUILD_NEEDS, "postgresql", "pgbouncer", "browser"),
     ),
     "asan": Purpose("test", SANITIZE, (*BUILD_NEEDS, "postgresql", "libasan")),
     "demo": Purpose("demo", ("-Dbuildtype=release",), BUILD_NEEDS),
@@ -70,6 +72,10 @@ def has_postgresql() -> bool:
     return shutil.which("initdb") is not None or any(
         Path("/usr/lib/postgresql").glob("*/bin/initdb")
     )
+
+
+def has_pgbouncer() -> bool:
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
 
 
 def has_browser() -> bool:
@@ -101,6 +107,7 @@ SYSTEM = {
     "headers": (has_headers, f"{PYTHON}-dev"),
     "ensurepip": (has_ensurepip, f"{PYTHON}-venv"),
     "postgresql": (has_postgresql, "postgresql"),
+    "pgbouncer": (has_pgbouncer, "pgbouncer"),
     "wrk": (lambda: shutil.which("wrk") is not None, "wrk"),
     "browser": (has_browser, "chromium chromium-driver fonts-dejavu-core"),
     "libasan": (has_libasan, "gcc libc6-dev"),
@@ -117,6 +124,8 @@ def ensure_system(names: tuple[str, ...]) -> None:
     What VINYL_TEST_WAIVE names, the tests do without.
     """
     waived = os.environ.get("VINYL_TEST_WAIVE", "").replace(",", " ").split()
+    if "postgresql" in waived:
+        waived.append("pgbouncer")  # nothing to stand before
     wanted = [name for name in ("ensurepip", *names) if name not in waived]
     missing = [name for name in wanted if not SYSTEM[name][0]()]
     if not missing:

@@ -11,6 +11,7 @@ from adversity_support.pgbouncer import PgBouncer
 from adversity_support.whole import assert_nobody_holds_a_slot, one
 from django.db import connections, transaction
 from fix_engine import DATABASE, Engine, installed
+from fix_postgres import waived
 from library.models import Author, Book
 
 import vinyl
@@ -24,6 +25,8 @@ TASKS = 20
 def bounced(engine: Engine) -> Iterator[str]:
     """An alias with our defaults, through PgBouncer."""
     assert engine.server is not None
+    if "pgbouncer" in waived():
+        pytest.skip("PgBouncer waived by VINYL_TEST_WAIVE")
     with PgBouncer(engine.server, DATABASE) as bouncer:
         entry = engine.conf | {"HOST": "127.0.0.1", "PORT": str(bouncer.port)}
         with installed({"default": entry}):

@@ -44,14 +44,19 @@ def test_what_is_waived_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare.ensure_system(("libpq", "sqlite3"))
 
 
-def test_the_tests_need_a_browser_and_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("what", "package"), [("browser", "chromium chromium-driver"), ("pgbouncer", "pgbouncer")]
+)
+def test_the_tests_need_more_programs_and_say_which(
+    monkeypatch: pytest.MonkeyPatch, what: str, package: str
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.delenv("VINYL_TEST_WAIVE", raising=False)
-    _check, packages = prepare.SYSTEM["browser"]
-    monkeypatch.setitem(prepare.SYSTEM, "browser", (lambda: False, packages))
-    assert "browser" in prepare.PURPOSES["test"].system
-    with pytest.raises(SystemExit, match="chromium chromium-driver"):
-        prepare.ensure_system(("browser",))
+    _check, packages = prepare.SYSTEM[what]
+    monkeypatch.setitem(prepare.SYSTEM, what, (lambda: False, packages))
+    assert what in prepare.PURPOSES["test"].system
+    with pytest.raises(SystemExit, match=f"apt-get install {package}"):
+        prepare.ensure_system((what,))
 
 
 def test_stamp_is_of_work_that_ended(tmp_path: Path) -> None:
