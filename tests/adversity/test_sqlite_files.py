@@ -125,13 +125,13 @@ def _set_busy_timeout(alias: str) -> None:
 
 @pytest.fixture
 def small_disk(engine: Engine, tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB with a copy of the database."""
+    """A file system of 2 MiB with a copy of the database."""
     if os.geteuid() != 0:
         pytest.skip("a small tmpfs can be mounted by root only")
     place = tmp_path / "disk"
     place.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)],
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
