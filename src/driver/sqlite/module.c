@@ -77,6 +77,10 @@ install_memory_vfs(PyObject *module, PyObject *Py_UNUSED(args))
 }
 
 static PyMethodDef functions[] = {
+    {"converter", vnl_sqlite_converter, METH_VARARGS,
+     "converter(kind, function, zone=None, places=0, digits=0, /)\n\n"
+     "Django's converter function of a column, in C for the values that Django writes; kind is\n"
+     "'bool', 'date' (and time), 'datetime' (zone: what naive ones are in), 'uuid' or 'decimal'."},
     {"install_memory_vfs", install_memory_vfs, METH_NOARGS,
      "install_memory_vfs() -> str\n\n"
      "The name of the VFS of databases that live in memory and are shared by name."},
@@ -167,6 +171,7 @@ module_exec(PyObject *module)
         .forget = vnl_sqlite_columns_free,
     };
     if (vnl_sqlite_errors_init(state) < 0 || import_names(state) < 0 || vnl_sqlite_temporal_init() < 0 ||
+        vnl_sqlite_convert_init() < 0 ||
         (state->connection_type = add_type(module, &vnl_connection_spec)) == NULL ||
         add_methods(state->connection_type, vnl_connection_more) < 0 ||
         (state->cursor_type = add_type(module, &vnl_cursor_spec)) == NULL ||

@@ -215,4 +215,9 @@ PyObject *vnl_cursor_executemany_wait(vnl_cursor *cursor, PyObject *sql, PyObjec
 /* --- py_connection_more.c: what is set on a live connection, backup */
 extern PyMethodDef vnl_connection_more[];
 
+/* --- py_convert.c */
+int vnl_sqlite_convert_init(void);
+/* converter(kind, function, zone=None, places=0, digits=0) */
+PyObject *vnl_sqlite_converter(PyObject *module, PyObject *args);
+
 #endif

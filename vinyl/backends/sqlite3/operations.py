@@ -1,11 +1,51 @@
-"""Django's SQLite operations, with our compilers."""
+"""Django's SQLite operations, with our compilers and converters in C."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
 from django.db.backends.sqlite3 import operations
+from django.db.models.expressions import Col
 
+from vinyl import _sqlite3
 from vinyl.inserting import BulkInsertOperations
 
 __all__ = ["DatabaseOperations"]
 
+_Django = operations.DatabaseOperations
+
+#: Django's converters that C knows.
+_KINDS: dict[Any, str] = {
+    _Django.convert_booleanfield_value: "bool",
+    _Django.convert_datefield_value: "date",
+    _Django.convert_timefield_value: "date",
+    _Django.convert_uuidfield_value: "uuid",
+}
+
 
 class DatabaseOperations(BulkInsertOperations, operations.DatabaseOperations):
     compiler_module = "vinyl.backends.sqlite3.compiler"
+
+    connection: Any
+
+    def get_db_converters(self, expression: Any) -> list[Any]:
+        return [self._in_c(converter) for converter in super().get_db_converters(expression)]
+
+    def _in_c(self, converter: Any) -> Any:
+        function = getattr(converter, "__func__", None)
+        if function is _Django.convert_datetimefield_value and settings.USE_TZ:
+            return _sqlite3.converter("datetime", converter, self.connection.timezone)
+        kind = _KINDS.get(function)
+        return converter if kind is None else _sqlite3.converter(kind, converter)
+
+    def get_decimalfield_converter(self, expression: Any) -> Any:
+        converter = super().get_decimalfield_converter(expression)
+        if not isinstance(expression, Col):
+            return converter
+        field = expression.output_field
+        if field.decimal_places is None or field.max_digits is None:
+            return converter
+        return _sqlite3.converter(
+            "decimal", converter, None, field.decimal_places, field.max_digits
+        )
