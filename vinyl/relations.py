@@ -131,12 +131,15 @@ class Deferred:
         get = super().__get__  # type: ignore[misc]
         if instance is None or self.field.attname in instance.__dict__:
             return get(instance, cls)
-        return self._vinyl_missing(get, instance, cls)
+        awaited = in_coroutine(instance) and awaited_expression()
+        return self._vinyl_missing(get, instance, cls, awaited)
 
-    def _vinyl_missing(self, get: Callable[..., Any], instance: Any, cls: Any) -> Any:
+    def _vinyl_missing(
+        self, get: Callable[..., Any], instance: Any, cls: Any, awaited: bool
+    ) -> Any:
         label = f"{type(instance).__name__}.{self.field.attname}"
         unsettled = is_unsettled(instance, self.field.attname)
-        if in_coroutine(instance) and awaited_expression():
+        if awaited:
             return Operation(_read_settled, (get, instance, cls))
         if unsettled:
             if awaits(instance):
@@ -154,8 +157,12 @@ class PlainDeferred(Deferred):
     __get__ = read_attribute
 
     def _vinyl_read(self, instance: Any, cls: Any) -> Any:
+        if instance is None:
+            return self
+        # Looked up here, where our caller is the one that reads.
+        awaited = in_coroutine(instance) and awaited_expression()
         read = functools.partial(DeferredAttribute.__get__, self)
-        return self if instance is None else self._vinyl_missing(read, instance, cls)
+        return self._vinyl_missing(read, instance, cls, awaited)
 
 
 def _read_settled(get: Callable[..., Any], instance: Any, cls: Any) -> Any:
