@@ -42,7 +42,7 @@ adversity:
 django-suite:
 	@tools/run suite env PYTHONPATH=tools python -m django_suite $(if $(DJANGO),--django $(DJANGO)) \
 	  $(if $(DB),--db $(DB)) $(if $(MODE),--mode $(MODE)) $(if $(APPS),--apps "$(APPS)") $(if $(WITHOUT),--without "$(WITHOUT)") \
-	  $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(SQLITE_FILE),--sqlite-file)
+	  $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(SQLITE_FILE),--sqlite-file) $(if $(PLANS),--plans)
 
 # What a package ships tests of; without PACKAGE those of all that tools/packages_suite knows.
 packages-suite:

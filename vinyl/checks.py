@@ -42,6 +42,8 @@ def check_setting(**kwargs: Any) -> list[CheckMessage]:
         )
     if not isinstance(value.get("NATIVE_ASYNC_API", False), bool):
         errors.append(Error("VINYL['NATIVE_ASYNC_API'] must be True or False.", id="vinyl.E004"))
+    if value.get("PLAN_CACHE", True) not in (True, False, "check"):
+        errors.append(Error("VINYL['PLAN_CACHE'] must be True, False or 'check'.", id="vinyl.E020"))
     return errors
 
 

@@ -12,6 +12,9 @@ DEFAULTS: dict[str, Any] = {
     "AUTO_MANAGER": "vinyl",
     # Django's own a-methods run in fibers instead of threads.
     "NATIVE_ASYNC_API": False,
+    # A query seen before skips the SQL compiler: True, False, or "check", which compiles all the
+    # same and raises where the two differ.
+    "PLAN_CACHE": True,
 }
 
 

@@ -17,6 +17,7 @@ from asgiref.sync import markcoroutinefunction
 from django.db.models import Model
 from django.db.models.query import QuerySet, RawQuerySet
 
+from vinyl import conf
 from vinyl._core import FIBER, PLAIN, Operation, awaited_expression, where, written_in_coroutine
 from vinyl.aliases import require, vinyl_alias
 from vinyl.exceptions import NotFetched
@@ -24,6 +25,7 @@ from vinyl.inserting import assign_returned, split_new
 from vinyl.instance import settle
 from vinyl.ownership import Owner, owned, owner
 from vinyl.pending import Ready
+from vinyl.plan.query import PlannedQuery
 
 M = TypeVar("M", bound=Model)
 
@@ -129,6 +131,13 @@ def _fetch(queryset: Any) -> list[Any]:
 
 class VinylQuerySetMixin(_Fetching):
     """Put before a QuerySet class, makes its fetching awaitable."""
+
+    def __init__(
+        self, model: Any = None, query: Any = None, using: Any = None, hints: Any = None
+    ) -> None:
+        if query is None and model is not None and conf.get("PLAN_CACHE"):
+            query = PlannedQuery(model)
+        super().__init__(model, query, using, hints)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

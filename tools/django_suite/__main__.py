@@ -38,6 +38,7 @@ from .place import choose_user, home, readable_python
 from .processes import SETTINGS, Processes, Side
 
 MODES = ("fiber", "tasks", "native", "blocking")
+PLANS = ("hits", "misses", "uncached")
 DATABASES = {"sqlite": "sqlite3", "sqlite3": "sqlite3", "postgresql": "postgresql"}
 HEAD = ("app", "tests", "passed", "skipped", "failed", "differences")
 
@@ -76,7 +77,7 @@ class Run:
                 for alias in ("default", "other")
             }
 
-        return Side(mode, databases)
+        return Side(mode, databases, self.options.plans and mode != "django")
 
 
 def parse() -> argparse.Namespace:
@@ -88,6 +89,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--without", default="", help="names of test apps to leave out")
     parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sqlite-file", action="store_true", help="SQLite in files, not in memory")
+    parser.add_argument("--plans", action="store_true", help="the plan cache, checked at each hit")
     options = parser.parse_args()
     options.db = DATABASES[options.db]
     return options
@@ -103,7 +105,7 @@ def prepared(options: argparse.Namespace) -> Iterator[Run]:
     environment = environments.make(source, interpreter, user, place)
     work = cache
     cache /= environment.version
-    logs = cache / f"{options.db}-{options.mode}" / "logs"
+    logs = cache / (f"{options.db}-{options.mode}" + "-plans" * options.plans) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     processes = Processes(environment, user, cache, logs)
     try:
@@ -165,7 +167,8 @@ def report(run: Run, rows: list[tuple[str | int, ...]], ours: Outcomes, known: i
         f"Python {sys.version.split()[0]}, {datetime.date.today()}; "
         f"{ours.own('statements')} statements, "
         f"{ours.own('suspends')} suspensions, {ours.seconds:.0f} s of processes; "
-        f"{known} of the failed are in known.txt",
+        f"{known} of the failed are in known.txt"
+        + "".join(f", {ours.counters.get(each, 0)} plan {each}" for each in PLANS if options.plans),
         "",
         f"| {' | '.join(HEAD)} |",
         f"|---|{'---:|' * (len(HEAD) - 1)}",

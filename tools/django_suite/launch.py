@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import functools
 import json
 import os
 import runpy
@@ -64,6 +65,27 @@ def each_in_a_task(core: Any, loop: asyncio.AbstractEventLoop) -> dict[str, int]
     return count
 
 
+def plan_every_query() -> Any:
+    """From now on plain querysets are planned too, as those of ``Model.vinyl``; the counters."""
+    from django.db.models.query import QuerySet
+
+    from vinyl.plan.query import PlannedQuery
+    from vinyl.plan.statement import stats
+
+    init = QuerySet.__init__
+
+    @functools.wraps(init)
+    def __init__(  # noqa: N807
+        self: Any, model: Any = None, query: Any = None, using: Any = None, hints: Any = None
+    ) -> None:
+        if query is None and model is not None:
+            query = PlannedQuery(model)
+        init(self, model, query, using, hints)
+
+    QuerySet.__init__ = __init__  # type: ignore[method-assign]
+    return stats
+
+
 async def on_loop(core: Any, counters: dict[str, int], *, tasks: bool) -> int:
     count = each_in_a_task(core, asyncio.get_running_loop()) if tasks else {}
     try:
@@ -84,6 +106,7 @@ def main() -> int:
         return run_suite()
     from vinyl import _core
 
+    plans = plan_every_query() if os.environ.pop("VINYL_SUITE_PLANS", "") else {}
     counters: dict[str, int] = {}
     try:
         if mode == "blocking":
@@ -94,7 +117,7 @@ def main() -> int:
             native.install()  # as vinyl's AppConfig does; Django's runner does not install our app
         return asyncio.run(on_loop(_core, counters, tasks=mode == "tasks"))
     finally:
-        Path(directory, COUNTERS).write_text(json.dumps(counters | _core.stats()))
+        Path(directory, COUNTERS).write_text(json.dumps(counters | plans | _core.stats()))
 
 
 if __name__ == "__main__":

@@ -33,16 +33,18 @@ from test_sqlite import *
 
 DATABASES = {databases!r}
 TEST_RUNNER = "django_suite.record.RecordingRunner"
-VINYL = {{"NATIVE_ASYNC_API": {native}}}
+VINYL = {{"NATIVE_ASYNC_API": {native}, "PLAN_CACHE": "check"}}
 '''
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the comparison. ``databases``: an entry of DATABASES, for a process number."""
+    """One side of the comparison. ``databases``: an entry of DATABASES, for a process number.
+    ``plans``: with vinyl's plan cache for all querysets, checked at each hit."""
 
     mode: str
     databases: Any
+    plans: bool = False
 
 
 @dataclass
@@ -112,6 +114,8 @@ class Processes:
             "PATH": os.pathsep.join([str(self.environment.python.parent), *public_path()]),
             "LC_ALL": "C.UTF-8",
         }
+        if side.plans:
+            env["VINYL_SUITE_PLANS"] = "1"
         arguments = ["--settings=vinyl_suite_settings", "--noinput", "--parallel=1", *labels]
         command = [self.environment.python, self.launcher, side.mode, directory, tests, *arguments]
         with open(self._log(apps), "ab") as log:

@@ -18,6 +18,8 @@ from vinyl import conf
 from vinyl.aliases import vinyl_alias
 from vinyl.backends.pools import POOL_KEYS
 from vinyl.bridge import pool_stats
+from vinyl.plan import statement
+from vinyl.plan.node import count_nodes
 
 _ENGINES = ("vinyl.backends.postgresql", "vinyl.backends.sqlite3")
 
@@ -110,3 +112,7 @@ def _modes() -> Iterator[tuple[str, str]]:
     yield "AUTO_MANAGER", f"Model.{manager}" if manager else "off"
     native = conf.get("NATIVE_ASYNC_API")
     yield "NATIVE_ASYNC_API", "on: Django's a-methods in fibers" if native else "off"
+    plans = conf.get("PLAN_CACHE")
+    yield "PLAN_CACHE", "checked at each hit" if plans == "check" else "on" if plans else "off"
+    counted = ", ".join(f"{count} {name}" for name, count in statement.stats.items())
+    yield "plans", f"{count_nodes()} steps known; {counted} in this process"

@@ -1,0 +1,387 @@
+"""The plan cache: what it compiles is what Django compiles, for every shape and value."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import pickle
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core.exceptions import EmptyResultSet, FieldError
+from django.db import connections
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
+from django.db.models.sql.query import Query
+from django.test.utils import override_settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from library.models import Author, Book, Genre, Profile, Publisher, Sample
+
+from vinyl.plan import node as nodes
+from vinyl.plan import statement as statements
+from vinyl.plan.query import PlannedQuery
+
+Compiled = Any
+
+
+@pytest.fixture(autouse=True)
+def fresh_plans() -> Iterator[None]:
+    for model in (Author, Book, Genre, Profile, Publisher, Sample):
+        model._meta.__dict__.pop("_vinyl_plans", None)
+    nodes._recent.clear()
+    statements.stats.update(hits=0, misses=0, uncached=0)
+    yield
+    nodes._recent.clear()
+
+
+def planned(model: Any) -> Any:
+    return QuerySet(model, PlannedQuery(model))
+
+
+def compiled(queryset: Any, alias: str = "default") -> Compiled:
+    """What would be sent, or the error that says so."""
+    try:
+        sql, params = queryset.query.get_compiler(alias).as_sql()
+    except EmptyResultSet as error:
+        return type(error)
+    return sql, [(type(param), repr(param)) for param in params]
+
+
+def outcome(build: Callable[..., Any], queryset: Any, *values: Any) -> Any:
+    try:
+        return compiled(build(queryset, *values))
+    except Exception as error:
+        return type(error), str(error)
+
+
+NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
+#: Shapes that are cached, each with sets of values.
+CACHED: dict[str, tuple[Any, Callable[..., Any], list[tuple[Any, ...]]]] = {
+    "all": (Book, lambda q: q.all(), [(), (), ()]),
+    "pk": (Book, lambda q, n: q.filter(pk=n), [(1,), (2,), (3,)]),
+    "text for a number": (Book, lambda q, n: q.filter(pk=n), [("1",), ("2",)]),
+    "two": (Book, lambda q, n, t: q.filter(pages__gt=n, title=t), [(1, "b"), (2, "a"), (0, "")]),
+    "of one field": (
+        Book,
+        lambda q, a, b: q.filter(pages__gt=a).filter(pages__lte=b),
+        [(1, 9), (2, 2)],
+    ),
+    "number, rounded": (Book, lambda q, n: q.filter(pages__gte=n), [(1.5,), (2.25,)]),
+    "decimal": (Book, lambda q, n: q.filter(price=n), [(Decimal("1.5"),), (Decimal(2),)]),
+    "moment": (Book, lambda q, n: q.filter(published__lt=n), [(NOON,), (NOON.replace(hour=1),)]),
+    "none of it": (Book, lambda q, n: q.exclude(title=n), [("a",), ("b",)]),
+    "or": (Book, lambda q, a, b: q.filter(Q(title=a) | Q(pages=b)), [("a", 1), ("b", 2)]),
+    "not": (Book, lambda q, a, b: q.filter(~Q(title=a), pages=b), [("a", 1), ("b", 2)]),
+    "or of and": (
+        Book,
+        lambda q, a, b: q.filter(Q(title=a, pages=b) | Q(Q(pages__lt=b) & ~Q(title=a))),
+        [("a", 1), ("b", 2)],
+    ),
+    "in": (Book, lambda q, *n: q.filter(pk__in=n), [(1, 2), (3, 4), (5, 6)]),
+    "in, a list": (Book, lambda q, *n: q.filter(title__in=list(n)), [("a", "b"), ("c", "d")]),
+    "null": (Book, lambda q, n: q.filter(price__isnull=True, pages=n), [(1,), (2,)]),
+    "flag": (Sample, lambda q, n: q.filter(flag=True, small=n), [(1,), (2,)]),
+    "relation": (Book, lambda q, n: q.filter(author=n), [(1,), (2,)]),
+    "instance": (Book, lambda q, n: q.filter(author=n), [(Author(pk=1),), (Author(pk=2),)]),
+    "across": (Book, lambda q, n: q.filter(author__name=n), [("a",), ("b",)]),
+    "back": (Author, lambda q, n: q.filter(books__pages=n), [(1,), (2,)]),
+    "back, twice": (
+        Author,
+        lambda q, a, b: q.filter(books__pages=a).filter(books__title=b),
+        [(1, "a"), (2, "b")],
+    ),
+    "back, at once": (
+        Author,
+        lambda q, a, b: q.filter(books__pages=a, books__title=b),
+        [(1, "a"), (2, "b")],
+    ),
+    "order": (Book, lambda q, n: q.filter(pk=n).order_by("-author__name", "pk"), [(1,), (2,)]),
+    "no order": (Book, lambda q, n: q.filter(pk=n).order_by(), [(1,), (2,)]),
+    "backwards": (Book, lambda q, n: q.filter(pages=n).order_by("-pk"), [(1,), (2,)]),
+    "slice": (Book, lambda q, n: q.filter(pages=n)[5:10], [(1,), (2,)]),
+    "with its author": (Book, lambda q, n: q.select_related("author").filter(pk=n), [(1,), (2,)]),
+    "only": (Book, lambda q, n: q.only("title").filter(pk=n), [(1,), (2,)]),
+    "defer": (Book, lambda q, n: q.defer("title").filter(pk=n), [(1,), (2,)]),
+    "values": (Book, lambda q, n: q.filter(pk=n).values("title", "author__name"), [(1,), (2,)]),
+    "tuples": (Book, lambda q, n: q.filter(pk=n).values_list("title", flat=True), [(1,), (2,)]),
+}  # fmt: skip
+#: What has to be Django's each time.
+OTHERS: dict[str, tuple[Any, Callable[..., Any], list[tuple[Any, ...]]]] = {
+    "none": (Book, lambda q, n: q.filter(price=n), [(None,), (Decimal(1),), (None,)]),
+    "empty list": (Book, lambda q, *n: q.filter(pk__in=n), [(), (1,), ()]),
+    "equal in a list": (Book, lambda q, *n: q.filter(pk__in=n), [(1, 2), (1, 1), (3, 4)]),
+    "out of range": (Book, lambda q, n: q.filter(pages=n), [(1,), (2**40,), (3,), (-(2**70),)]),
+    "above all": (Book, lambda q, n: q.filter(pages__gt=n), [(1,), (-(2**70),), (2**70,)]),
+    "flags": (Sample, lambda q, n: q.filter(flag=n), [(True,), (False,), (1,), (0,)]),
+    "true is not one": (Book, lambda q, n: q.filter(pages=n), [(1,), (True,), (0,), (False,)]),
+    "types": (Book, lambda q, n: q.filter(pages=n), [(1,), ("1",), (1.0,), (Decimal(1),)]),
+    "pattern": (Book, lambda q, n: q.filter(title__contains=n), [("a",), ("%",), ("\\",)]),
+    "transform": (Book, lambda q, n: q.filter(published__year=n), [(2026,), (1999,)]),
+    "document": (Sample, lambda q, n: q.filter(document=n), [("a",), ("b",)]),
+    "key": (Sample, lambda q, n: q.filter(document__a=n), [(1,), (2,)]),
+    "expression": (Book, lambda q, n: q.filter(pages=F("pk") + n), [(1,), (2,)]),
+    "subquery": (
+        Book,
+        lambda q, n: q.filter(author__in=planned(Author).filter(name=n)),
+        [("a",), ("b",)],
+    ),
+    "exists": (
+        Author,
+        lambda q, n: q.filter(Exists(planned(Book).filter(author=OuterRef("pk"), pages=n))),
+        [(1,), (2,)],
+    ),
+    "aggregate": (Author, lambda q, n: q.annotate(n=Count("books")).filter(n=n), [(1,), (2,)]),
+    "annotation": (Book, lambda q, n: q.annotate(twice=F("pages") * n), [(2,), (3,)]),
+    "union": (Book, lambda q, a, b: q.filter(pk=a).union(q.filter(pk=b)), [(1, 2), (3, 4)]),
+    "both": (Book, lambda q, a, b: q.filter(pk=a) | q.filter(pages=b), [(1, 2), (3, 4)]),
+    "not in others": (Author, lambda q, n: q.exclude(books__title=n), [("a",), ("b",)]),
+    "distinct": (Book, lambda q, n: q.filter(pages=n).distinct(), [(1,), (2,)]),
+    "locked": (Book, lambda q, n: q.filter(pages=n).reverse(), [(1,), (2,)]),
+    "nothing": (Book, lambda q, n: q.filter(pages=n).none(), [(1,), (2,)]),
+    "empty slice": (Book, lambda q, n: q.filter(pages=n)[3:3], [(1,), (2,)]),
+    "extra": (Book, lambda q, n: q.extra(where=["pages = %s"], params=[n]), [(1,), (2,)]),
+    "no such field": (Book, lambda q, n: q.filter(nope=n), [(1,), (1,)]),
+    "not a number": (Book, lambda q, n: q.filter(pages=n), [("1",), ("abc",), ("2",)]),
+    "not a date": (Book, lambda q, n: q.filter(published=n), [(NOON,), ("never",), (NOON,)]),
+    "unsaved": (Book, lambda q, n: q.filter(author=n), [(Author(pk=1),), (Author(),)]),
+    "another model": (Book, lambda q, n: q.filter(author=n), [(Author(pk=1),), (Genre(pk=1),)]),
+    "after a slice": (Book, lambda q, n: q[:3].filter(pages=n), [(1,), (2,)]),
+}
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_what_is_cached(engine: Any, name: str) -> None:
+    model, build, sets = CACHED[name]
+    for values in sets:
+        theirs = compiled(build(QuerySet(model), *values))
+        assert compiled(build(planned(model), *values)) == theirs
+    assert statements.stats == {"hits": len(sets) - 1, "misses": 1, "uncached": 0}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_may_not_be(engine: Any, name: str) -> None:
+    model, build, sets = OTHERS[name]
+    for values in sets + sets:
+        assert outcome(build, planned(model), *values) == outcome(build, QuerySet(model), *values)
+
+
+def test_an_error_comes_where_django_raises_it(engine: Any) -> None:
+    for _ in range(2):
+        planned(Book).filter(pages="3")
+        with pytest.raises(ValueError, match="Field 'pages' expected a number but got 'abc'"):
+            planned(Book).filter(pages="abc")
+        with pytest.raises(FieldError, match="Cannot resolve keyword 'nope'"):
+            planned(Book).filter(nope=1)
+
+
+def test_the_query_itself_is_djangos(engine: Any) -> None:
+    for _ in range(2):
+        queryset = planned(Book).filter(pages=1).order_by("pk")
+        assert isinstance(queryset.query, Query)
+        assert str(queryset.query) == str(QuerySet(Book).filter(pages=1).order_by("pk").query)
+        assert len(queryset.query.where.children) == 1
+        assert type(queryset.query) is Query
+        # Changed by hand: from now on it is that.
+        queryset.query.set_limits(high=3)
+        assert compiled(queryset) == compiled(QuerySet(Book).filter(pages=1).order_by("pk")[:3])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda query: setattr(query, "high_mark", 3),
+        lambda query: setattr(query, "default_ordering", False),
+        lambda query: query.add_filter("title", "x"),
+        lambda query: query.where.children.clear(),
+    ],
+)
+def test_a_query_changed_by_hand_is_not_the_planned_one(engine: Any, change: Any) -> None:
+    for _ in range(2):
+        ours, theirs = planned(Book).filter(pages=1), QuerySet(Book).filter(pages=1)
+        change(ours.query)
+        change(theirs.query)
+        assert compiled(ours) == compiled(theirs)
+    assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
+
+
+def test_a_value_is_the_one_that_was_given(engine: Any) -> None:
+    for first in (1, 4):
+        author = Author(pk=first)
+        numbers = [first, first + 1]
+        queryset = planned(Book).filter(author=author, pk__in=numbers)
+        theirs = compiled(QuerySet(Book).filter(author=author, pk__in=numbers))
+        author.pk = 99
+        numbers.append(99)
+        assert compiled(queryset) == theirs
+        str(queryset.query)
+        assert compiled(queryset) == theirs
+
+
+def test_copies_and_pickles(engine: Any) -> None:
+    for _ in range(2):
+        queryset = planned(Book).filter(pages=1)
+        for other in (copy.copy(queryset), copy.deepcopy(queryset), queryset.all()):
+            assert compiled(other.filter(title="a")) == compiled(
+                QuerySet(Book).filter(pages=1).filter(title="a")
+            )
+        again = Book.objects.all()
+        again.query = pickle.loads(pickle.dumps(queryset.query))
+        assert compiled(again) == compiled(QuerySet(Book).filter(pages=1))
+
+
+def test_another_lookup_registered_since(engine: Any) -> None:
+    from django.db.models import IntegerField
+    from django.db.models.lookups import Exact
+    from django.test.utils import register_lookup
+
+    class Half(Exact):
+        def process_rhs(self, *args: Any) -> Any:
+            sql, params = super().process_rhs(*args)
+            return f"{sql} / 2", params
+
+    build = CACHED["pk"][1]
+    compiled(build(planned(Sample), 1))
+    with register_lookup(IntegerField, Half, lookup_name="exact"):
+        for n in (2, 3):
+            assert compiled(planned(Book).filter(pages=n)) == compiled(
+                QuerySet(Book).filter(pages=n)
+            )
+    assert compiled(planned(Book).filter(pages=4)) == compiled(QuerySet(Book).filter(pages=4))
+
+
+def test_a_changed_model_starts_anew(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled(planned(Book).filter(pages=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Book._meta, "ordering", ("-title",))
+        assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
+        patch.setattr(Book._meta, "db_table", "elsewhere")
+        assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
+    assert statements.stats["hits"] == 0
+
+
+def test_the_least_used_are_forgotten(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "most_nodes", 20)
+    for n in range(1, 60):
+        compiled(planned(Book).filter(pages=1))
+        compiled(planned(Book).filter(pk__in=range(1)) if n > 60 else planned(Book)[:n])
+    assert nodes.count_nodes() <= 20
+    assert statements.stats["hits"] == 58  # the one in use stays
+
+
+def test_check_finds_a_wrong_plan(engine: Any) -> None:
+    with override_settings(VINYL={"PLAN_CACHE": "check"}):
+        queryset = planned(Book).filter(pages=1)
+        compiled(queryset)
+        compiled(planned(Book).filter(pages=2))
+        [statement] = queryset.query._vinyl_node.statements.values()
+        statement.sql += " -- wrong"
+        with pytest.raises(statements.PlanMismatch, match="wrong"):
+            compiled(planned(Book).filter(pages=3))
+
+
+@pytest.mark.modes("asyncio", "blocking")
+async def test_rows_and_errors_are_djangos(engine: Any) -> None:
+    with override_settings(VINYL={"PLAN_CACHE": "check"}):
+        authors = [await Author.vinyl.create(name=name) for name in "abc"]
+        for author in authors:
+            await author.books.create(title=f"of {author}", pages=author.pk)
+        for _ in range(2):
+            for author in authors:
+                assert await Author.vinyl.get(pk=author.pk) == author
+                assert await Author.vinyl.filter(name=author.name).exists()
+                [book] = await Book.vinyl.select_related("author").filter(author=author)
+                assert book.author == author
+                assert await Book.vinyl.filter(pages=author.pk).values_list("title", flat=True) == [
+                    f"of {author}"
+                ]
+                assert await author.books.filter(pages__gte=0).first() == book
+            with pytest.raises(Author.DoesNotExist, match="Author matching query does not exist"):
+                await Author.vinyl.get(pk=0)
+            with pytest.raises(Author.MultipleObjectsReturned, match="it returned 3!"):
+                await Author.vinyl.get()
+            found = await Author.vinyl.order_by("name").prefetch_related(
+                Prefetch("books", Book.vinyl.filter(pages__gte=0))
+            )
+            assert [len(each.books.all()) for each in found] == [1, 1, 1]
+    assert statements.stats["hits"] > 10
+
+
+# --- generated
+
+numbers = st.one_of(st.integers(-3, 3), st.sampled_from([2**31, -(2**70), 1.5, "7", True]))
+words = st.sampled_from(["", "a", "%", "'"])
+FIELDS = {
+    "pages": numbers,
+    "pk": numbers,
+    "author": numbers,
+    "author__pk": numbers,
+    "publisher": numbers,
+    "publisher__name": words,
+    "genres__name": words,
+    "title": words,
+    "price": st.sampled_from([Decimal(1), Decimal("2.50"), 3, "4"]),
+    "published": st.sampled_from([NOON, NOON.date()]),
+}
+
+
+@st.composite
+def conditions(draw: Any, depth: int = 1) -> Q:
+    kind = draw(st.sampled_from(["leaf", "leaf", "and", "or", "not"])) if depth else "leaf"
+    if kind == "leaf":
+        field = draw(st.sampled_from(sorted(FIELDS)))
+        lookup = draw(st.sampled_from(["", "__gt", "__lte", "__in", "__isnull"]))
+        if lookup == "__isnull":
+            return Q(**{field + lookup: draw(st.booleans())})
+        if lookup == "__in":
+            values = draw(st.lists(FIELDS[field], min_size=0, max_size=3))
+            return Q(**{field + lookup: values})
+        return Q(**{field + lookup: draw(FIELDS[field])})
+    one, other = draw(conditions(depth=depth - 1)), draw(conditions(depth=depth - 1))
+    return ~one if kind == "not" else one & other if kind == "and" else one | other
+
+
+steps = st.lists(
+    st.one_of(
+        conditions().map(lambda q: lambda qs: qs.filter(q)),
+        conditions().map(lambda q: lambda qs: qs.exclude(q)),
+        st.sampled_from(
+            [
+                lambda qs: qs.order_by("-pages", "author__name"),
+                lambda qs: qs.order_by(),
+                lambda qs: qs.select_related("author"),
+                lambda qs: qs.only("title", "author"),
+                lambda qs: qs.defer("price"),
+                lambda qs: qs.values_list("title", "author__name"),
+                lambda qs: qs.distinct(),
+                lambda qs: qs.reverse(),
+                lambda qs: qs[1:5],
+                lambda qs: qs.all(),
+                lambda qs: qs.annotate(n=Count("genres")),
+            ]
+        ),
+    ),
+    max_size=4,
+)
+
+
+@pytest.mark.filterwarnings("ignore:DateTimeField:RuntimeWarning")
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(chain=steps)
+def test_any_chain_compiles_as_djangos(engine: Any, chain: list[Any]) -> None:
+    def build(queryset: Any) -> Any:
+        for step in chain:
+            queryset = step(queryset)
+        return queryset
+
+    theirs = outcome(build, QuerySet(Book))
+    for _ in range(3):
+        assert outcome(build, planned(Book)) == theirs
+    assert connections["default"].vendor == engine.name

@@ -1,0 +1,179 @@
+"""What was done to queries of one model so far, as a tree: equal calls lead to the same node."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from typing import Any
+
+from django.db.models import Model
+from django.db.models.expressions import Col
+from django.db.models.fields import related_lookups
+from django.db.models.lookups import (
+    Exact,
+    GreaterThan,
+    GreaterThanOrEqual,
+    In,
+    IntegerFieldExact,
+    IntegerGreaterThan,
+    IntegerGreaterThanOrEqual,
+    IntegerLessThan,
+    IntegerLessThanOrEqual,
+    IsNull,
+    LessThan,
+    LessThanOrEqual,
+)
+from django.db.models.sql.query import Query
+from django.db.models.sql.where import WhereNode
+
+__all__ = ["Node", "Slot", "count_nodes", "leaves", "root_of", "with_values"]
+
+#: Lookups whose SQL is the same for every value that process_rhs() gives the same SQL.
+SAFE_LOOKUPS = frozenset(
+    {
+        Exact, GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual, In,
+        IntegerFieldExact, IntegerGreaterThan, IntegerGreaterThanOrEqual, IntegerLessThan,
+        IntegerLessThanOrEqual, related_lookups.RelatedExact, related_lookups.RelatedIn,
+        related_lookups.RelatedGreaterThan, related_lookups.RelatedGreaterThanOrEqual,
+        related_lookups.RelatedLessThan, related_lookups.RelatedLessThanOrEqual,
+    }
+)  # fmt: skip
+
+
+class Slot:
+    """A place for a value in the WHERE clause: the lookup that Django made there."""
+
+    __slots__ = ("lhs", "lookup", "name")
+
+    def __init__(self, lookup: Any) -> None:
+        self.lookup = type(lookup)
+        self.lhs = lookup.lhs
+        self.name = lookup.lookup_name
+
+    def fill(self, value: Any) -> Any:
+        """Django's lookup for ``value``, or None where Django might make another one.
+
+        Raises what Django raises for a value that the field refuses.
+        """
+        if self.lhs.get_lookup(self.name) is not self.lookup:
+            return None  # registered since
+        lookup = self.lookup(self.lhs, value)
+        return None if lookup.rhs is None else lookup
+
+
+class Node:
+    """A query's history up to here.
+
+    ``query``: as Django built it, for one set of values; read, never changed.  ``slots``: of the
+    last step; None: nothing from here on is cached.  ``children``: the next steps, by what was
+    done.  ``statements``: by alias; None is one that is not cached.
+    """
+
+    __slots__ = ("children", "key", "parent", "query", "slots", "statements")
+
+    def __init__(
+        self,
+        query: Query | None,
+        slots: tuple[Slot, ...] | None = (),
+        parent: Node | None = None,
+        key: Any = None,
+    ) -> None:
+        self.query: Any = query
+        self.slots = slots
+        self.parent = parent
+        self.key = key
+        self.children: dict[Any, Node] = {}
+        self.statements: dict[str, Any] = {}
+
+    def add(self, key: Any, query: Query, lookups: list[Any] | None) -> Node:
+        """The child for a step that led to ``query``; ``lookups``: those that the step added to
+        WHERE, None where the place of a value is not certain."""
+        if lookups is None:
+            child = Node(None, None, self, key)
+        else:
+            child = Node(query, tuple(map(Slot, lookups)), self, key)
+        self.children[key] = child
+        _recent[child] = None
+        if len(_recent) > most_nodes:
+            _forget_oldest()
+        return child
+
+    def used(self) -> None:
+        """Called at each hit: the nodes not used for longest go first."""
+        with contextlib.suppress(KeyError):  # it may just have gone
+            _recent.move_to_end(self)
+
+
+#: So many nodes are kept, of all models together: some 4 KiB each, more with a statement.
+most_nodes = 4000
+_recent: OrderedDict[Node, None] = OrderedDict()
+
+
+def _forget_oldest() -> None:
+    """Forgets a node that nothing was built on, among those not used for longest."""
+    for _ in range(len(_recent)):
+        try:
+            node, _nothing = _recent.popitem(last=False)
+        except KeyError:
+            return
+        parent = node.parent
+        if not node.children:
+            if parent is not None and parent.children.get(node.key) is node:
+                del parent.children[node.key]
+            return
+        _recent[node] = None
+
+
+def count_nodes() -> int:
+    """How many are kept."""
+    return len(_recent)
+
+
+class Root(Node):
+    """The node of a model's untouched query."""
+
+    __slots__ = ("fields", "ordering", "table")
+
+    def __init__(self, model: type[Model]) -> None:
+        super().__init__(Query(model))
+        self.fields = model._meta.concrete_fields
+        self.table = model._meta.db_table
+        self.ordering = model._meta.ordering
+
+
+def root_of(model: type[Model]) -> Root:
+    """The model's root: another one when its fields or its table have changed."""
+    meta = model._meta
+    root: Root | None = meta.__dict__.get("_vinyl_plans")
+    if (
+        root is None
+        or root.fields is not meta.concrete_fields
+        or root.table != meta.db_table
+        or root.ordering is not meta.ordering
+    ):
+        root = Root(model)
+        meta._vinyl_plans = root  # type: ignore[attr-defined]
+    return root
+
+
+def leaves(where: WhereNode) -> list[Any] | None:
+    """The lookups of a WHERE clause in the order of their SQL, None if there is anything else."""
+    found: list[Any] = []
+    for child in where.children:
+        if type(child) is WhereNode:
+            inner = leaves(child)
+            if inner is None:
+                return None
+            found += inner
+        elif type(child) in SAFE_LOOKUPS or type(child) is IsNull:
+            if type(child.lhs) is not Col or child.bilateral_transforms:
+                return None
+            found.append(child)
+        else:
+            return None
+    return found
+
+
+def with_values(found: list[Any]) -> list[Any]:
+    """Those of the lookups that have a parameter for each value, and not a constant's."""
+    return [each for each in found if type(each) is not IsNull and type(each.rhs) is not bool]

@@ -1,0 +1,160 @@
+"""SQL that was compiled once, and how new values are bound to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet, FullResultSet
+from django.db import connections
+
+from vinyl import conf
+
+from .node import leaves, with_values
+
+__all__ = ["PlanMismatch", "Statement", "compiler_for", "stats"]
+
+#: What the cache did since the process began: hits, misses, and queries that are not cached.
+stats = {"hits": 0, "misses": 0, "uncached": 0}
+
+
+class PlanMismatch(AssertionError):
+    """With ``PLAN_CACHE`` set to "check": Django compiles something else than the cache had."""
+
+
+class Statement:
+    """Of one node on one alias.
+
+    ``sql``; ``head``: its parameters before those of the WHERE clause; ``constants``: for each
+    lookup of the WHERE clause its parameters, or None when they are those of a value;
+    ``placeholders``: what Django put for each value.  ``state``: of Django's compiler after it had
+    compiled, which is all that its later steps read.
+    """
+
+    __slots__ = ("compiler", "constants", "features", "head", "placeholders", "sql", "state")
+
+    def __init__(self, compiler: Any, sql: str, state: dict[str, Any]) -> None:
+        self.compiler = type(compiler)
+        self.features = type(compiler.connection)
+        self.sql = sql
+        self.state = state
+        self.head: tuple[Any, ...] = ()
+        self.constants: list[tuple[Any, ...] | None] = []
+        self.placeholders: list[str] = []
+
+    def learn(self, compiler: Any, params: tuple[Any, ...]) -> bool:
+        """Finds out which parameter is whose; False where that is not certain."""
+        query = compiler.query
+        found = leaves(query.where)
+        if found is None or query.combined_queries or query.extra or query.group_by is not None:
+            return False
+        valued = {id(each) for each in with_values(found)}
+        tail: list[Any] = []
+        for lookup in found:
+            mine = tuple(compiler.compile(lookup)[1])
+            if id(lookup) in valued:
+                placeholder, bound = lookup.process_rhs(compiler, compiler.connection)
+                if tuple(bound) != mine:
+                    return False
+                self.placeholders.append(placeholder)
+                self.constants.append(None)
+            else:
+                self.constants.append(mine)
+            tail += mine
+        at = len(params) - len(tail)
+        self.head = params[:at]
+        return at >= 0 and _same(params[at:], tail)
+
+    def bind(self, lookups: tuple[Any, ...], connection: Any) -> tuple[Any, ...] | None:
+        """The parameters for these values; None where Django would make other SQL for them."""
+        params = list(self.head)
+        at = 0
+        for constant in self.constants:
+            if constant is not None:
+                params += constant
+                continue
+            try:
+                placeholder, bound = lookups[at].process_rhs(None, connection)
+            except (EmptyResultSet, FullResultSet):
+                return None
+            if placeholder != self.placeholders[at]:
+                return None
+            params += bound
+            at += 1
+        return tuple(params)
+
+    def again(self, connection: Any, using: str, params: tuple[Any, ...]) -> Any:
+        """A compiler of Django's that has compiled this with ``params``."""
+        compiler = object.__new__(self.compiler)
+        state = compiler.__dict__
+        state.update(self.state)
+        state["connection"] = connection
+        state["using"] = using
+        compiled = (self.sql, params)
+        state["as_sql"] = lambda *args, **kwargs: compiled
+        return compiler
+
+
+_UNSEEN: Any = ()
+
+
+def compiler_for(query: Any, using: str) -> Any:
+    """What ``query.get_compiler(using)`` gives: one that has compiled already, or Django's."""
+    node = query._vinyl_node
+    connection = connections[using]
+    statement = node.statements.get(using, _UNSEEN)
+    if statement and statement.features is type(connection):
+        params = statement.bind(query._vinyl_lookups, connection)
+        if params is not None:
+            stats["hits"] += 1
+            node.used()
+            if conf.get("PLAN_CACHE") == "check":
+                _check(query, using, statement.sql, params)
+            return statement.again(connection, using, params)
+    built = query._vinyl_built()
+    compiler = built.get_compiler(using)
+    if statement is None:
+        stats["uncached"] += 1
+        return compiler
+    stats["misses"] += 1
+    compile_ = compiler.as_sql
+
+    def as_sql(*args: Any, **kwargs: Any) -> Any:
+        sql, params = compile_(*args, **kwargs)
+        compiler.__dict__.pop("as_sql", None)  # once, and no cycle stays
+        if not args and not kwargs and sql:
+            _remember(node, using, compiler, sql, params)
+        return sql, params
+
+    compiler.as_sql = as_sql
+    return compiler
+
+
+def _remember(node: Any, using: str, compiler: Any, sql: str, params: Any) -> None:
+    state = dict(compiler.__dict__)
+    state.pop("as_sql", None)
+    statement = Statement(compiler, sql, state)
+    try:
+        learned = statement.learn(compiler, tuple(params))
+    except (EmptyResultSet, FullResultSet):
+        learned = False  # a condition that is left out for this value
+    if not learned:
+        node.statements[using] = None
+        return
+    state["query"] = compiler.query.clone()
+    state["connection"] = None
+    node.statements[using] = statement
+
+
+def _same(some: Any, others: Any) -> bool:
+    return len(some) == len(others) and all(
+        type(one) is type(other) and one == other for one, other in zip(some, others, strict=True)
+    )
+
+
+def _check(query: Any, using: str, sql: str, params: tuple[Any, ...]) -> None:
+    theirs_sql, theirs = query._vinyl_built().get_compiler(using).as_sql()
+    if theirs_sql != sql or not _same(tuple(theirs), params):
+        raise PlanMismatch(
+            f"The plan cache had {sql!r} with {params!r}; Django compiles {theirs_sql!r} with "
+            f"{theirs!r}."
+        )
