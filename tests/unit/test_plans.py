@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import connections
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
+from django.db.models.lookups import LessThanOrEqual
 from django.db.models.sql.query import Query
 from django.test.utils import override_settings
 from hypothesis import HealthCheck, given, settings
@@ -204,6 +206,20 @@ def test_a_query_changed_by_hand_is_not_the_planned_one(engine: Any, change: Any
         change(theirs.query)
         assert compiled(ours) == compiled(theirs)
     assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
+
+
+def test_a_window_added_to_what_was_compiled(engine: Any) -> None:
+    # As Django does it to prefetch from a slice.
+    def build(queryset: Any) -> Any:
+        queryset = queryset.order_by("pages")[:2]
+        order = [each for each, _ in queryset.query.get_compiler("default").get_order_by()]
+        window = Window(RowNumber(), partition_by="author", order_by=order)
+        queryset.query.clear_limits()
+        queryset.query.add_q(Q(pages__in=[1, 2]) & LessThanOrEqual(window, 2), reuse_all=True)
+        return queryset
+
+    for _ in range(3):
+        assert compiled(build(planned(Book))) == compiled(build(QuerySet(Book)))
 
 
 def test_a_value_is_the_one_that_was_given(engine: Any) -> None:

@@ -191,6 +191,8 @@ def become(query: PlannedQuery) -> Any:
     if (using := query._vinyl_compiled) is not None:
         with contextlib.suppress(EmptyResultSet, FullResultSet):
             built.get_compiler(using).as_sql()
+        # Without what the compiler asked it, for it may yet be added to: a clone knows nothing.
+        built.where = built.where.clone()
     return _turn_into(query, built)
 
 
