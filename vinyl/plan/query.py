@@ -130,6 +130,10 @@ class PlannedQuery(Query):
     def annotation_select(self) -> Any:
         return self._vinyl_node.query.annotation_select
 
+    @property
+    def selected(self) -> Any:
+        return self._vinyl_node.query.selected
+
     #: only() and defer() look into it; planned queries have none.
     _filtered_relations: Any = MappingProxyType({})
 
@@ -292,5 +296,5 @@ def _readable(name: str) -> property:
 
 
 for _name, _value in vars(Query).items():
-    if type(_value) in _FIXED and not _name.startswith("__"):
+    if type(_value) in _FIXED and not _name.startswith("__") and _name not in vars(PlannedQuery):
         setattr(PlannedQuery, _name, _readable(_name))
