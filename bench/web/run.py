@@ -101,10 +101,10 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def measure(self, path: str, seconds: int) -> Sample:
+    def measure(self, path: str, seconds: int, clients: int) -> Sample:
         before = self.cpu()
         done = subprocess.run(
-            ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", self.url(path)],
+            ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", self.url(path)],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         used = self.cpu() - before
@@ -168,6 +168,7 @@ def database() -> Iterator[tuple[dict[str, Any], PrivatePostgres]]:
 
 
 FILL = """
+import vinyl._core  # an editable install is rebuilt here, not by several servers at once
 import django; django.setup()
 from django.core.management import call_command
 call_command("migrate", run_syncdb=True, verbosity=0)
@@ -191,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=2, help="of a light work's round")
+    parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--middleware", action="store_true", help="startproject's middleware")
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--only", nargs="+", help="parts of contenders' names")
@@ -221,11 +223,11 @@ def measure(servers: list[Server], options: Any) -> dict[str, dict[str, list[Sam
         work = WORKS[path]
         by_name = samples[path] = {server.contender.name: [] for server in servers}
         for server in servers:
-            server.measure(path, work.longer)  # warm
+            server.measure(path, work.longer, options.clients)  # warm
         for _ in range(options.rounds):
             for server in servers:
                 by_name[server.contender.name].append(
-                    server.measure(path, options.seconds * work.longer)
+                    server.measure(path, options.seconds * work.longer, options.clients)
                 )
         for name, found in by_name.items():
             line = f"{work.title:16} {name:30} {_cell(found, by_name[BASE.name])}"
@@ -247,7 +249,7 @@ def report(samples: dict[str, dict[str, list[Sample]]], options: Any) -> list[st
     lines = [
         f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in packages)
-        + f"; wrk -c {CLIENTS}, {options.rounds} rounds of {options.seconds} s, "
+        + f"; wrk -c {options.clients}, {options.rounds} rounds of {options.seconds} s, "
         + ("startproject's middleware" if options.middleware else "no middleware")
         + f", load {os.getloadavg()[0]:.1f}",
         "requests/s · ratio to the first column (least - most) · processor time for a request",
