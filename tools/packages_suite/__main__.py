@@ -55,13 +55,21 @@ HEAD = (
 )
 
 
+class PackageEnvironment(Environment):
+    """Of any package: all share one build of vinyl."""
+
+    @property
+    def version(self) -> str:
+        return "packages"
+
+
 @dataclass
 class Run:
     """A package, its environment, and where it is to run."""
 
     name: str
     package: Package
-    environment: Environment
+    environment: PackageEnvironment
     database: str
     server: PrivatePostgres | None
 
@@ -125,6 +133,8 @@ class Run:
         }
         dropped = ("PYTHON", "VIRTUAL_ENV", "PG", "DJANGO")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        if self.server and self.package.postgresql_env[0]:
+            kept |= dict([self.package.postgresql_env])
         return kept | self.environment.env | {
             "VINYL_PACKAGE": json.dumps(told),
             "VINYL_SUITE_RESULTS": str(directory / "results"),
@@ -151,7 +161,7 @@ def fetch(name: str) -> Path:
     return next(partly.rename(place / "source").glob("*/"))
 
 
-def make(name: str, package: Package, source: Path, django: str) -> Environment:
+def make(name: str, package: Package, source: Path, django: str) -> PackageEnvironment:
     """The package's environment, with what its tests need."""
     home = CHECKOUT / f".venv-package-{name}"
     python = home / "bin" / "python"
@@ -167,14 +177,14 @@ def make(name: str, package: Package, source: Path, django: str) -> Environment:
         pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         run([*pip, *wanted], "pip install")
         stamp.write_text(digest)
-    return Environment(python, {}, source)
+    return PackageEnvironment(python, {}, source)
 
 
 @contextlib.contextmanager
-def alone(name: str) -> Iterator[None]:
-    """No other run works on this package meanwhile."""
-    (CACHE / name).mkdir(parents=True, exist_ok=True)
-    with (CACHE / name / "lock").open("w") as lock:
+def alone() -> Iterator[None]:
+    """No other run works in the cache meanwhile."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -227,10 +237,10 @@ def main() -> int:
             server = None
             if options.db == "postgresql":
                 server = stack.enter_context(PrivatePostgres())
+            stack.enter_context(alone())
             for name in options.package:
-                stack.enter_context(alone(name))
                 environment = make(name, PACKAGES[name], fetch(name), options.django)
-                stack.enter_context(environments.vinyl_installed(environment, CACHE / name))
+                stack.enter_context(environments.vinyl_installed(environment, CACHE))
                 one = Run(name, PACKAGES[name], environment, options.db, server)
                 row, found = explained(one, options.mode)
                 rows.append(row)

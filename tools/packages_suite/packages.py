@@ -13,6 +13,7 @@ class Package:
     where the package does not say it itself.  ``settings_text``: the text of such a module.
     ``requires``: what its tests import, none of which is left out for one side only.
     ``unskip``: the reason of a skip that it gives by comparing the name of the ENGINE.
+    ``postgresql_env``: a variable that tells its tests that they run on PostgreSQL.
     """
 
     runner: str
@@ -21,6 +22,7 @@ class Package:
     settings_text: str = ""
     requires: tuple[str, ...] = ()
     unskip: str = ""
+    postgresql_env: tuple[str, str] = ("", "")
 
 
 SIMPLE_HISTORY = """
@@ -61,11 +63,15 @@ PACKAGES = {
         SIMPLE_HISTORY,
     ),
     "django-treebeard": Package(
-        "pytest", ("tests",), "tests.settings", requires=("pytest-django",)
+        "pytest",
+        ("tests",),
+        "tests.settings",
+        requires=("pytest-django",),
+        postgresql_env=("DATABASE_ENGINE", "psql"),
     ),
     "django-allauth": Package(
         "pytest",
-        ("allauth",),
+        ("tests",),
         requires=(
             *("pytest-django>=4.11,<4.13", "pytest-asyncio", "pillow", "djangorestframework"),
             *("django-ninja", "pyyaml", "oauthlib", "requests", "pyjwt[crypto]", "qrcode"),

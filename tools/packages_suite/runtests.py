@@ -66,15 +66,10 @@ def main() -> int:
     if package["runner"] == "pytest":
         import pytest
 
-        options = [
-            "-q",
-            "-p",
-            "packages_suite.record",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:randomly",
-        ]
+        # One without a section for pytest must not take that of our checkout, which it is in.
+        names = [name for name in ("pytest.ini", "pyproject.toml") if os.path.exists(name)]
+        options = [f"--config-file={names[0]}"] if names else ["--rootdir=."]
+        options += ["-q", "-p", "packages_suite.record", "-p", "no:cacheprovider"]
         return int(pytest.main([*options, *package["arguments"]]))
     from django.core.management import execute_from_command_line
 
