@@ -255,7 +255,7 @@ load_cells(row_cells *row, PyObject *source)
 static PyObject *
 cell(const row_cells *row, Py_ssize_t column)
 {
-    if (column >= row->count) {
+    if (row->cells == NULL || column >= row->count) {
         PyErr_SetString(PyExc_IndexError, "the row has fewer columns than the query selects");
         return NULL;
     }
