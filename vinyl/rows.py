@@ -53,7 +53,16 @@ def install() -> None:
         (NamedValuesListIterable, _named),
         (FlatValuesListIterable, _flat),
     ):
-        cls.__iter__ = functools.wraps(_DJANGO[cls])(loop)  # type: ignore[method-assign]
+        cls.__iter__ = _begun_by_next(cls, loop)  # type: ignore[method-assign]
+
+
+def _begun_by_next(cls: Any, loop: Callable[[Any], Iterator[Any]]) -> Any:
+    # A generator, as Django's: aiterator() makes it in a coroutine and begins it elsewhere.
+    @functools.wraps(_DJANGO[cls])
+    def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
+        yield from loop(self)
+
+    return __iter__
 
 
 def _compiler(iterable: Any) -> FastRows | None:
