@@ -132,12 +132,15 @@ def _fetch(queryset: Any) -> list[Any]:
 class VinylQuerySetMixin(_Fetching):
     """Put before a QuerySet class, makes its fetching awaitable."""
 
-    def __init__(
-        self, model: Any = None, query: Any = None, using: Any = None, hints: Any = None
-    ) -> None:
-        if query is None and model is not None and conf.get("PLAN_CACHE"):
+    def __init__(self, model: Any = None, query: Any = None, *args: Any, **kwargs: Any) -> None:
+        if (
+            query is None
+            and model is not None
+            and _starts_as_djangos(type(self))
+            and conf.get("PLAN_CACHE")
+        ):
             query = PlannedQuery(model)
-        super().__init__(model, query, using, hints)
+        super().__init__(model, query, *args, **kwargs)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -225,6 +228,13 @@ class VinylQuerySetMixin(_Fetching):
 
     def aiterator(self, chunk_size: int = DEFAULT_CHUNK) -> Any:
         return Stream(super().iterator(chunk_size), chunk_size)  # type: ignore[misc]
+
+
+@functools.cache
+def _starts_as_djangos(cls: type) -> bool:
+    """Whether no class of the user's has an ``__init__``, which may start with its own Query."""
+    ours = (QuerySet, VinylQuerySetMixin, _Fetching, object)
+    return not any("__init__" in each.__dict__ for each in cls.__mro__ if each not in ours)
 
 
 def _label(model: type[Model] | None) -> str:

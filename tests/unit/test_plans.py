@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library.models import Author, Book, Genre, Profile, Publisher, Sample
 
+from vinyl import VinylManager
 from vinyl.plan import node as nodes
 from vinyl.plan import statement as statements
 from vinyl.plan.query import PlannedQuery
@@ -233,6 +234,21 @@ def test_a_value_is_the_one_that_was_given(engine: Any) -> None:
         assert compiled(queryset) == theirs
         str(queryset.query)
         assert compiled(queryset) == theirs
+
+
+def test_a_queryset_that_starts_with_a_query_of_its_own(engine: Any) -> None:
+    class Numbered(Query):
+        pass
+
+    class NumberedQuerySet(QuerySet):
+        def __init__(self, model: Any = None, query: Any = None, *args: Any, **kwargs: Any) -> None:
+            super().__init__(model, query or Numbered(model), *args, **kwargs)
+
+    manager = VinylManager.from_queryset(NumberedQuerySet)()
+    manager.model = Book
+    for _ in range(2):
+        assert type(manager.filter(pages=1).query) is Numbered
+    assert isinstance(Book.vinyl.filter(pages=1).query, PlannedQuery)
 
 
 def test_copies_and_pickles(engine: Any) -> None:
