@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+import django
 from django.db.models import query as django_query
 from django.db.models.fields.mixins import FieldCacheMixin
 from django.db.models.query import (
@@ -103,10 +104,20 @@ def _converters(compiler: Any) -> dict[int, Any]:
 
 
 def _instances(self: Any) -> Iterator[Any]:
-    compiler = _compiler(self) if hydrator_of(self.queryset.model) is not None else None
+    plain = hydrator_of(self.queryset.model) is not None and not _fetches_more(self.queryset)
+    compiler = _compiler(self) if plain else None
     if compiler is None:
         return _DJANGO[ModelIterable](self)
     return _rows(self, compiler, lambda compiler: _model_plan(self.queryset, compiler).make)
+
+
+def _fetches_more(queryset: Any) -> bool:
+    """Whether Django's loop fetches a deferred key of each row, as before 6.1 for what is known."""
+    return bool(
+        django.VERSION < (6, 1)
+        and queryset._known_related_objects
+        and queryset.query.deferred_loading != (frozenset(), True)
+    )
 
 
 def _model_plan(queryset: Any, compiler: Any) -> _core.RowPlan:
