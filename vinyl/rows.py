@@ -67,8 +67,23 @@ def _begun_by_next(cls: Any, loop: Callable[[Any], Iterator[Any]]) -> Any:
 
 
 def _compiler(iterable: Any) -> FastRows | None:
-    compiler = iterable.queryset.query.get_compiler(using=iterable.queryset.db)
-    return compiler if isinstance(compiler, FastRows) else None
+    db = iterable.queryset.db
+    compiler = iterable.queryset.query.get_compiler(using=db)
+    if isinstance(compiler, FastRows):
+        return compiler
+    iterable.queryset = _Routed(iterable.queryset, db)
+    return None
+
+
+class _Routed:
+    """A queryset for Django's loop whose routers have been asked: they are asked once a query."""
+
+    def __init__(self, queryset: Any, db: str) -> None:
+        self._queryset = queryset
+        self.db = db
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queryset, name)
 
 
 def _rows(iterable: Any, compiler: Any, make_from: Callable[[Any], _Make]) -> Iterator[Any]:
@@ -123,7 +138,7 @@ def _fetches_more(queryset: Any) -> bool:
 def _model_plan(queryset: Any, compiler: Any) -> _core.RowPlan:
     info = compiler.klass_info
     select = compiler.select
-    db = queryset.db
+    db = compiler.using
     fetch_mode = getattr(queryset, "_fetch_mode", None)
     first, last = info["select_fields"][0], info["select_fields"][-1]
     names = tuple(column[0].target.attname for column in select[first : last + 1])

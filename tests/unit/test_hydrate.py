@@ -12,7 +12,7 @@ from typing import Any
 
 import django
 import pytest
-from django.db import connections, models
+from django.db import connections, models, router
 from django.db.models import Count, Model, QuerySet
 from django.db.models.base import ModelState
 from django.db.models.expressions import RawSQL
@@ -388,3 +388,18 @@ def test_decimals_and_dates(engine: Engine) -> None:
     assert book is not None
     assert book.x == Decimal("1.50")
     assert isinstance(Author.objects.get(name="A").born, datetime.date)
+
+
+def test_routers_are_asked_once(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    Author.objects.create(name="A")
+    asked: list[type[Model]] = []
+
+    def db_for_read(model: type[Model], **hints: Any) -> str:
+        asked.append(model)
+        return "default"
+
+    monkeypatch.setattr(router, "db_for_read", db_for_read)
+    for fetch in (list, lambda queryset: list(queryset.values()), lambda queryset: queryset.get()):
+        asked.clear()
+        fetch(Author.objects.all())
+        assert asked == [Author]
