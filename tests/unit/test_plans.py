@@ -170,6 +170,12 @@ def test_what_may_not_be(engine: Any, name: str) -> None:
         assert outcome(build, planned(model), *values) == outcome(build, QuerySet(model), *values)
 
 
+def test_a_value_out_of_range_does_not_spoil_its_shape(engine: Any) -> None:
+    for value in (-(2**70), 1, 2):
+        compiled(planned(Book).filter(pages__gt=value))
+    assert statements.stats == {"hits": 1, "misses": 2, "uncached": 0}
+
+
 def test_an_error_comes_where_django_raises_it(engine: Any) -> None:
     for _ in range(2):
         planned(Book).filter(pages="3")

@@ -63,11 +63,12 @@ class PlannedQuery(Query):
         shape = None if reuse_all else filter_shape(q_object)
         if shape is None:
             return become(self).add_q(q_object, *([True] if reuse_all else []))
-        node = self._vinyl_node.children.get(shape.key)
+        key, values = shape
+        node = self._vinyl_node.children.get(key)
         call = ("add_q", (q_object,))
         if node is None:
-            return self._vinyl_learn_filter(shape.key, call, shape.values)
-        lookups = None if node.slots is None else _filled(node.slots, shape.values)
+            return self._vinyl_learn_filter(key, call, values)
+        lookups = None if node.slots is None else _filled(node.slots, values)
         if lookups is None:
             return become(self).add_q(q_object)
         self._vinyl_move(node, call, lookups)

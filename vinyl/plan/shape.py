@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import Model, Q
 
-__all__ = ["Filter", "filter_shape"]
+__all__ = ["filter_shape"]
 
 #: Types of which every value but a field's out-of-range one makes the same SQL.  Exactly these, no
 #: subclasses: one could have an as_sql() or a resolve_expression().
@@ -27,21 +27,12 @@ LISTS = frozenset({list, tuple})
 LONGEST_LIST = 64
 
 
-class Filter:
-    """The shape of a Q, hashable, and its values in the order in which Django meets them."""
-
-    __slots__ = ("key", "values")
-
-    def __init__(self, key: Any, values: list[Any]) -> None:
-        self.key = key
-        self.values = values
-
-
-def filter_shape(q: Q) -> Filter | None:
-    """The shape of ``q``; None where SQL may depend on more than names and types."""
+def filter_shape(q: Q) -> tuple[Any, list[Any]] | None:
+    """The shape of ``q``, hashable, and its values in the order in which Django meets them; None
+    where SQL may depend on more than names and types."""
     values: list[Any] = []
     key = _node(q, values)
-    return None if key is None else Filter(key, values)
+    return None if key is None else (key, values)
 
 
 def _node(q: Q, values: list[Any]) -> Any:

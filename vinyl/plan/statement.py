@@ -136,7 +136,7 @@ def _remember(node: Any, using: str, compiler: Any, sql: str, params: Any) -> No
     try:
         learned = statement.learn(compiler, tuple(params))
     except (EmptyResultSet, FullResultSet):
-        learned = False  # a condition that is left out for this value
+        return  # a condition that is left out for this value: another one may be cached
     if not learned:
         node.statements[using] = None
         return
