@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -213,3 +213,16 @@ def database(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Both ways of turning vinyl on, on each engine: what the contract promises holds in all."""
     name, way = request.param.split("-")
     yield from _opened(request, name, twin=way == "twin")
+
+
+@pytest.fixture
+def with_options(engine: Engine) -> Iterator[Callable[..., Engine]]:
+    """The engine again, with OPTIONS as given beside its own."""
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Engine:
+            entry = engine.conf | {"OPTIONS": {**engine.conf.get("OPTIONS", {}), **options}}
+            stack.enter_context(installed({engine.alias: entry}))
+            return engine
+
+        yield make

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, transaction
-from fix_engine import Engine, installed
+from fix_engine import Engine
 from library.models import Author
 
 import vinyl
@@ -26,19 +26,8 @@ LONG = {
 
 
 @pytest.fixture
-def limited(engine: Engine) -> Iterator[Callable[..., str]]:
-    stack = []
-
-    def make(**options: Any) -> str:
-        entry = engine.conf | {"OPTIONS": {**engine.conf.get("OPTIONS", {}), **options}}
-        manager = installed({engine.alias: entry})
-        manager.__enter__()
-        stack.append(manager)
-        return engine.alias
-
-    yield make
-    for manager in reversed(stack):
-        manager.__exit__(None, None, None)
+def limited(with_options: Callable[..., Engine]) -> Callable[..., str]:
+    return lambda **options: with_options(**options).alias
 
 
 def run_long(alias: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,21 +20,9 @@ on_a_loop = pytest.mark.modes("asyncio", "uvloop")
 
 
 @pytest.fixture
-def pooled(engine: Engine) -> Iterator[Callable[..., Engine]]:
+def pooled(with_options: Callable[..., Engine]) -> Callable[..., Engine]:
     """The engine again, with OPTIONS["pool"] as given."""
-    stack = []
-
-    def make(**options: Any) -> Engine:
-        conf = engine.conf
-        entry = {**conf, "OPTIONS": {**conf.get("OPTIONS", {}), "pool": options}}
-        manager = installed({engine.alias: entry})
-        manager.__enter__()
-        stack.append(manager)
-        return engine
-
-    yield make
-    for manager in reversed(stack):
-        manager.__exit__(None, None, None)
+    return lambda **options: with_options(pool=options)
 
 
 def one(alias: str) -> int:

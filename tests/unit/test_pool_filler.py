@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from fix_engine import Engine, installed
+from fix_engine import Engine
 
 from vinyl import _core, checks
 from vinyl.backends.pools import REFUSED, pool_of
@@ -20,20 +20,9 @@ on_a_loop = pytest.mark.modes("asyncio", "uvloop")
 
 
 @pytest.fixture
-def pooled(engine: Engine) -> Iterator[Callable[..., str]]:
+def pooled(with_options: Callable[..., Engine]) -> Callable[..., str]:
     """The engine's alias, with OPTIONS["pool"] as given."""
-    stack = []
-
-    def make(**options: Any) -> str:
-        entry = engine.conf | {"OPTIONS": {**engine.conf.get("OPTIONS", {}), "pool": options}}
-        manager = installed({engine.alias: entry})
-        manager.__enter__()
-        stack.append(manager)
-        return engine.alias
-
-    yield make
-    for manager in reversed(stack):
-        manager.__exit__(None, None, None)
+    return lambda **options: with_options(pool=options).alias
 
 
 def one(alias: str) -> int:
