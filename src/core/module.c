@@ -9,6 +9,7 @@
 #include "fiber/wait.h"
 #include "fiber/waiter.h"
 #include "model/hydrate.h"
+#include "plan/plan.h"
 #include "pool/pool.h"
 #include "reactor/reactor.h"
 #include "session/block.h"
@@ -283,7 +284,7 @@ core_exec(PyObject *module)
         vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
         vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0 ||
         vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 || vnl_row_plan_setup(module) < 0 ||
-        vnl_value_rows_setup(module) < 0) {
+        vnl_value_rows_setup(module) < 0 || vnl_guard_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||

@@ -164,8 +164,11 @@ async def test_a_connection_that_fell_out(engine: Any) -> None:
 
 
 def test_closed_in_a_block(engine: Any) -> None:
-    with pytest.raises(ProgrammingError, match="in an atomic block"), transaction.atomic():
-        session().close()
-        session().set_rollback(False)
-        session().closed_in_transaction, session().connection = True, None
+    mine = session()
+    mine.ensure_connection()
+    link, mine.connection = mine.connection, None
+    mine.in_atomic_block = mine.closed_in_transaction = True
+    with pytest.raises(ProgrammingError, match="in an atomic block"):
         answer()
+    mine.in_atomic_block = mine.closed_in_transaction = False
+    mine.connection = link

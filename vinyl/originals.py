@@ -1,0 +1,59 @@
+"""Whether classes are as Django and vinyl wrote them.
+
+What skips a method of Django's gives its answer only as long as nobody has replaced that method.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from types import FunctionType
+from typing import Any
+
+import django
+
+from vinyl._core import Unchanged
+
+__all__ = ["unchanged"]
+
+_PLACES = tuple(
+    os.path.join(os.path.dirname(os.path.abspath(file)), "") for file in (django.__file__, __file__)
+)
+_guards: dict[tuple[type, ...], tuple[Unchanged, bool]] = {}
+
+
+def unchanged(*classes: type) -> bool:
+    """Whether no method of these classes, bases included, has been replaced.
+
+    A class of somebody else's, which derives from one of Django's, is one that was changed.
+    """
+    guard, original = _guards.get(classes) or _guard(classes)
+    if guard():
+        return original
+    return not original and _guard(classes)[1]
+
+
+def _guard(classes: tuple[type, ...]) -> tuple[Unchanged, bool]:
+    guard = Unchanged(*classes)
+    original = all(_is_original(base) for cls in classes for base in cls.__mro__)
+    _guards[classes] = guard, original
+    return guard, original
+
+
+def _is_original(cls: type) -> bool:
+    return all(
+        function.__code__.co_filename.startswith(_PLACES)
+        for value in vars(cls).values()
+        if (function := _function(value)) is not None
+    )
+
+
+def _function(value: Any) -> FunctionType | None:
+    """The function behind a method, a property, a cached property or a context manager."""
+    for name in ("__func__", "fget", "func"):
+        value = getattr(value, name, value)
+    if not isinstance(value, FunctionType):
+        return None
+    if value.__code__.co_filename == contextlib.__file__:
+        return _function(getattr(value, "__wrapped__", None)) or value
+    return value
