@@ -4,7 +4,6 @@
 
 DB ?= sqlite
 ARGS ?=
-ROUNDS ?= 15
 
 help:
 	@echo "make demo [DB=postgresql] [SERVER=wsgi] [CHECK=1]"
@@ -17,8 +16,11 @@ help:
 	@echo "make adversity [ARGS='-k kills']      faults in full: cancels, kills, cut networks, PgBouncer, a soak"
 	@echo "make lint                             ruff, clang-format, clang-tidy, exported symbols"
 	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"
-	@echo "make bench [DB=postgresql] [ROUNDS=15]  vinyl beside Django, as ratios"
+	@echo "make bench [DB=postgresql] [ROUNDS=7] [WORKS='get_10 rows'] [CONTENDERS='vinyl, asyncpg']"
+	@echo "                                      vinyl beside Django and its peers, as ratios"
 	@echo "make bench WORK=http [MIDDLEWARE=1]   requests a second beside Django's servers, on PostgreSQL"
+	@echo "make bench WORK=instructions [DB=postgresql] [WORKS='get_10 create']"
+	@echo "                                      instructions for a call, counted by callgrind"
 	@echo "make docs                             the documentation, into build/docs"
 
 demo:
@@ -60,9 +62,13 @@ asan:
 
 bench:
 ifeq ($(WORK),http)
-	@tools/run bench+wrk python bench/web/run.py --rounds $(ROUNDS) $(if $(MIDDLEWARE),--middleware) $(ARGS)
+	@tools/run bench+wrk python bench/web/run.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MIDDLEWARE),--middleware) $(ARGS)
+else ifeq ($(WORK),instructions)
+	@tools/run bench+valgrind python bench/count.py --engine $(DB) $(if $(WORKS),--works $(WORKS)) \
+	  $(if $(CONTENDERS),--contenders "$(CONTENDERS)")
 else
-	@tools/run bench python bench/run.py --engine $(DB) --rounds $(ROUNDS)
+	@tools/run bench python bench/run.py --engine $(DB) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WORKS),--works $(WORKS)) \
+	  $(if $(CONTENDERS),--contenders "$(CONTENDERS)") $(ARGS)
 endif
 
 docs:

@@ -109,6 +109,7 @@ SYSTEM = {
     "postgresql": (has_postgresql, "postgresql"),
     "pgbouncer": (has_pgbouncer, "pgbouncer"),
     "wrk": (lambda: shutil.which("wrk") is not None, "wrk"),
+    "valgrind": (lambda: Path("/usr/include/valgrind/callgrind.h").exists(), "valgrind"),
     "browser": (has_browser, "chromium chromium-driver fonts-dejavu-core"),
     "libasan": (has_libasan, "gcc libc6-dev"),
 }
