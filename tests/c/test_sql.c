@@ -89,7 +89,9 @@ test_text(void)
 static void
 test_flags(void)
 {
-    CHECK(flags("SELECT 1; ") == VNL_SQL_DML);
+    CHECK(flags("SELECT 1; ") == (VNL_SQL_DML | VNL_SQL_ROWS));
+    CHECK(flags("UPDATE t SET a = 1") == (VNL_SQL_DML | VNL_SQL_WRITES));
+    CHECK(flags("DELETE FROM t RETURNING a") == (VNL_SQL_DML | VNL_SQL_WRITES | VNL_SQL_ROWS));
     CHECK(flags("SELECT 1; SELECT 2") & VNL_SQL_MULTI);
     CHECK(!(flags("SELECT ';'; -- ; x\n") & VNL_SQL_MULTI));
     CHECK(flags("copy t from stdin") & VNL_SQL_COPY);

@@ -140,9 +140,10 @@ poll_connection_wait(vnl_pg_conn *conn, int64_t deadline)
     }
 }
 
-static char *
-place_of(const PGconn *pg)
+char *
+vnl_pg_place(const vnl_pg_conn *conn)
 {
+    const PGconn *pg = conn->pg;
     const char *host = PQhost(pg), *port = PQport(pg);
     char *place = NULL;
     if (asprintf(&place, "%s\n%s", host != NULL ? host : "", port != NULL ? port : "") < 0) {
@@ -176,7 +177,7 @@ vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int6
     status = poll_connection_wait(conn, deadline);
     if (status != VNL_PG_OK) {
         *message = status == VNL_PG_LOST      ? strdup(PQerrorMessage(conn->pg))
-                   : status == VNL_PG_TIMEOUT ? place_of(conn->pg)
+                   : status == VNL_PG_TIMEOUT ? vnl_pg_place(conn)
                                               : NULL;
         goto fail;
     }

@@ -13,6 +13,8 @@ typedef enum {
     STEP_SYNC,
     STEP_BEGIN,
     STEP_PREPARE,
+    STEP_PARSE,
+    STEP_DESCRIBE,
     STEP_EXEC,
     STEP_PORTAL
 } step_kind;
@@ -208,6 +210,10 @@ send_step(vnl_pg_conn *conn, const vnl_pg_query *query, step_kind kind)
         return PQsendQueryParams(conn->pg, query->begin, 0, NULL, NULL, NULL, NULL, 0);
     case STEP_PREPARE:
         return PQsendPrepare(conn->pg, query->name, query->sql, query->nparams, query->oids);
+    case STEP_PARSE:
+        return PQsendPrepare(conn->pg, "", query->sql, query->nparams, query->oids);
+    case STEP_DESCRIBE:
+        return PQsendDescribePrepared(conn->pg, "");
     case STEP_EXEC:
         return send_statement(conn, query);
     case STEP_PORTAL:
@@ -285,7 +291,7 @@ run_pipeline_wait(vnl_pg_conn *conn, const vnl_pg_query *query, const step_kind 
                    PQresultStatus(result) != PGRES_PIPELINE_ABORTED;
         answer->begun |= good && steps[i] == STEP_BEGIN;
         answer->prepared |= good && steps[i] == STEP_PREPARE;
-        int wanted = steps[i] == (query->portal != NULL ? STEP_PORTAL : STEP_EXEC);
+        int wanted = i == nsteps - 1 && steps[i] != STEP_BEGIN;
         if (result != NULL && (is_error(result) || wanted)) {
             keep_result(result, &answer->result);
         }
@@ -328,7 +334,7 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
     if (PQstatus(conn->pg) != CONNECTION_OK || conn->inflight) {
         return VNL_PG_LOST;
     }
-    if (!query->setup) {
+    if (!query->setup && !query->describe) {
         vnl_pg_core->count_statement();
     }
     step_kind steps[4];
@@ -337,7 +343,11 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
         steps[nsteps++] = STEP_BEGIN;
     }
     int alone = query->simple || query->sql == NULL;
-    if (!alone) {
+    if (!alone && query->describe) {
+        steps[nsteps++] = STEP_PARSE;
+        steps[nsteps++] = STEP_DESCRIBE;
+    }
+    else if (!alone) {
         if (query->prepare) {
             steps[nsteps++] = STEP_PREPARE;
         }

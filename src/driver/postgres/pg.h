@@ -5,6 +5,7 @@
  * stmt.c   which statements a connection has prepared
  * copy.c   COPY, both ways
  * cancel.c cancel on the server, drain
+ * suspect.c which statements may give a bytea
  * sql.c    Django's placeholders -> what may be bound, what must be a literal
  *
  * Functions ending in `_wait` may switch the fiber; VNL_PG_INTERRUPTED means
@@ -99,6 +100,8 @@ typedef struct vnl_pg_conn {
  * it is the silent server's "host\nport". */
 vnl_pg_status vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int64_t deadline,
                                   vnl_pg_conn **conn, char **message);
+/* "host\nport", malloc-ed. */
+char *vnl_pg_place(const vnl_pg_conn *conn);
 void vnl_pg_close(vnl_pg_conn *conn);
 void vnl_pg_abandon(vnl_pg_conn *conn);
 int vnl_pg_check(vnl_pg_conn *conn);
@@ -124,6 +127,7 @@ typedef struct vnl_pg_query {
     const char *name;   /* prepared statement to use, or NULL */
     int prepare;        /* prepare it as `name` first */
     const char *portal; /* describe this portal after the statement: the result is its description */
+    int describe;       /* only describe it: the result is the description of its columns */
 } vnl_pg_query;
 
 typedef struct vnl_pg_answer {
@@ -164,6 +168,19 @@ vnl_pg_status vnl_pg_cancel_wait(vnl_pg_conn *conn, int64_t deadline);
 /* Only asks; 0 when it could not be done by the deadline. */
 int vnl_pg_cancel_request_wait(vnl_pg_conn *conn, int64_t deadline);
 
+/* --- suspect.c ---------------------------------------------------------- */
+
+typedef struct vnl_pg_names vnl_pg_names;
+
+extern const char *const vnl_pg_names_sql;
+/* From the `n` rows of that query; get(from, row, column) is a cell.  NULL out of memory. */
+vnl_pg_names *vnl_pg_names_new(int n, const char *(*get)(const void *, int, int), const void *from);
+void vnl_pg_names_free(vnl_pg_names *names);
+/* Whether the statement may have a bytea in its result; `flags` as vnl_sql's. */
+int vnl_pg_may_bytes(const vnl_pg_names *names, const char *text, size_t len, int flags);
+/* Whether DDL of this text may change the names. */
+int vnl_pg_names_touched(const vnl_pg_names *names, const char *text, size_t len);
+
 /* --- sql.c -------------------------------------------------------------- */
 
 /* How a placeholder may be bound so that the statement means exactly what it
@@ -181,15 +198,17 @@ typedef struct vnl_hole {
     uint8_t kind;
 } vnl_hole;
 
-#define VNL_SQL_DML 1      /* SELECT, INSERT, UPDATE, DELETE, WITH, VALUES, MERGE */
-#define VNL_SQL_MULTI 2    /* several statements */
-#define VNL_SQL_COPY 4     /* COPY */
-#define VNL_SQL_PINS 8     /* leaves state behind in the server's session */
-#define VNL_SQL_DDL 16     /* may change what prepared statements return */
-#define VNL_SQL_SHARE 32   /* GROUP BY or DISTINCT: equal parameters share a number */
-#define VNL_SQL_DEALLOC 64 /* DEALLOCATE, DISCARD */
-#define VNL_SQL_NAMED 128  /* %(name)s */
-#define VNL_SQL_SIMPLE 256 /* looks at what the extended protocol would leave a trace in */
+#define VNL_SQL_DML 1       /* SELECT, INSERT, UPDATE, DELETE, WITH, VALUES, MERGE */
+#define VNL_SQL_MULTI 2     /* several statements */
+#define VNL_SQL_COPY 4      /* COPY */
+#define VNL_SQL_PINS 8      /* leaves state behind in the server's session */
+#define VNL_SQL_DDL 16      /* may change what prepared statements return */
+#define VNL_SQL_SHARE 32    /* GROUP BY or DISTINCT: equal parameters share a number */
+#define VNL_SQL_DEALLOC 64  /* DEALLOCATE, DISCARD */
+#define VNL_SQL_NAMED 128   /* %(name)s */
+#define VNL_SQL_SIMPLE 256  /* looks at what the extended protocol would leave a trace in */
+#define VNL_SQL_ROWS 512    /* DML that may give rows */
+#define VNL_SQL_WRITES 1024 /* INSERT, UPDATE, DELETE, MERGE: its rows are those of RETURNING */
 
 typedef struct vnl_sql {
     char *text; /* without its placeholders, %% as % */

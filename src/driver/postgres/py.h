@@ -58,13 +58,17 @@ typedef struct pg_config {
     int prepare_threshold;   /* -1: never */
     int prepared_max;
     int server_side_binding;
-    char pooler; /* statements of one connection of ours come to several of the server's */
+    vnl_pg_names *names; /* by which a bytea can be had; NULL: they could not be read */
+    char names_old;      /* a statement may have changed them */
+    char pooler;         /* statements of one connection of ours come to several of the server's */
     int server_version;
 } pg_config;
 
 extern PyType_Spec pg_config_spec;
 extern const vnl_driver pg_driver;
 vnl_pg_conn *pg_config_open_wait(pg_config *config);
+/* Reads the names by which a bytea can be had, on a connection that is in no transaction. */
+vnl_pg_status pg_config_names_wait(pg_config *config, vnl_pg_conn *conn, int64_t deadline);
 
 /* --- py_hosts.c --- */
 /* The parameters without this host.  New reference; NULL with no exception when none would be left. */

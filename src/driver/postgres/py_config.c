@@ -90,6 +90,28 @@ run_setup_wait(pg_config *config, vnl_pg_conn *conn, int64_t deadline)
     return status == VNL_PG_OK ? 0 : -1;
 }
 
+static const char *
+cell(const void *result, int row, int column)
+{
+    return PQgetvalue(result, row, column);
+}
+
+vnl_pg_status
+pg_config_names_wait(pg_config *config, vnl_pg_conn *conn, int64_t deadline)
+{
+    vnl_pg_query query = {.sql = vnl_pg_names_sql, .setup = 1};
+    vnl_pg_answer answer;
+    config->names_old = 0; /* what is changed while it is read is read again */
+    vnl_pg_status status = vnl_pg_run_wait(conn, &query, deadline, &answer);
+    if (status == VNL_PG_OK && PQnfields(answer.result) == 2) {
+        vnl_pg_names *names = vnl_pg_names_new(PQntuples(answer.result), cell, answer.result);
+        vnl_pg_names_free(config->names);
+        config->names = names;
+    }
+    PQclear(answer.result);
+    return status;
+}
+
 /* keywords[], values[] in one block; the strings belong to the dict. */
 static const char **
 keyword_array(PyObject *params)
@@ -133,6 +155,15 @@ attempt_wait(pg_config *config, PyObject *params, vnl_pg_conn **conn, char **mes
         vnl_pg_close(*conn);
         *conn = NULL;
         return VNL_PG_INTERRUPTED;
+    }
+    if (config->server_version == 0) { /* the first */
+        status = pg_config_names_wait(config, *conn, deadline);
+        if (status != VNL_PG_OK && status != VNL_PG_SERVER) {
+            *message = status == VNL_PG_TIMEOUT ? vnl_pg_place(*conn) : strdup(PQerrorMessage((*conn)->pg));
+            vnl_pg_close(*conn);
+            *conn = NULL;
+            return status;
+        }
     }
     vnl_pg_stmts_init(&(*conn)->stmts, config->prepared_max);
     config->server_version = PQserverVersion((*conn)->pg);
@@ -334,6 +365,8 @@ config_clear(PyObject *op)
     Py_CLEAR(self->params);
     Py_CLEAR(self->setup);
     Py_CLEAR(self->timezone);
+    vnl_pg_names_free(self->names);
+    self->names = NULL;
     vnl_decode_ctx *ctx = self->ctx;
     self->ctx = NULL;
     vnl_decode_ctx_free(ctx);

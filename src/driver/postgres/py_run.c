@@ -62,7 +62,7 @@ plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
     return stmt;
 }
 
-/* Text results are asked for until it is known that C reads all columns in binary. */
+/* Whether C reads all columns in binary; else text is asked for.  -1 with an exception. */
 static int
 learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
 {
@@ -73,8 +73,65 @@ learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
             return -1;
         }
     }
-    stmt->binary = binary;
-    return 0;
+    if (stmt != NULL) {
+        stmt->binary = binary;
+    }
+    return binary;
+}
+
+/* Whether the statement is described before it runs (suspect.c): its columns are
+ * not known yet and one may be large.  -1 with an exception. */
+static int
+is_suspect_wait(pg_link *link, const pg_request *request, const vnl_pg_stmt *stmt, const vnl_pg_query *query)
+{
+    pg_config *config = link->config;
+    int flags = request->sql->flags;
+    if ((stmt != NULL && stmt->binary >= 0) || query->simple || !(flags & VNL_SQL_ROWS)) {
+        return 0;
+    }
+    if (config->names != NULL && config->names_old && link->autocommit && !pg_link_in_txn(link)) {
+        vnl_pg_status status = pg_config_names_wait(config, link->conn, pg_link_deadline(link));
+        if (status == VNL_PG_TIMEOUT) {
+            pg_link_overdue(link);
+            return -1;
+        }
+        if (status == VNL_PG_INTERRUPTED) {
+            pg_link_cancel_statement(link);
+            return -1;
+        }
+    }
+    return config->names == NULL || config->names_old ||
+           vnl_pg_may_bytes(config->names, request->text.data, request->text.len, flags);
+}
+
+/* Runs the query; a suspect is described first, and its format chosen by that. */
+static vnl_pg_status
+run_wait(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, vnl_pg_query *query,
+         vnl_pg_answer *answer)
+{
+    memset(answer, 0, sizeof(*answer));
+    int suspect = is_suspect_wait(link, request, stmt, query);
+    if (suspect < 0) {
+        return VNL_PG_INTERRUPTED;
+    }
+    if (suspect) {
+        vnl_pg_query question = *query;
+        question.describe = 1;
+        question.name = NULL;
+        question.prepare = 0;
+        vnl_pg_status status = pg_link_run_wait(link, &question, answer);
+        if (status != VNL_PG_OK) {
+            return status;
+        }
+        int binary = learn_binary(link, stmt, answer->result);
+        PQclear(answer->result);
+        answer->result = NULL;
+        if (binary < 0) {
+            return VNL_PG_INTERRUPTED;
+        }
+        query->binary = binary;
+    }
+    return pg_link_run_wait(link, query, answer);
 }
 
 static int
@@ -88,6 +145,11 @@ after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const
     if (flags & VNL_SQL_PINS) {
         link->sticky = 1;
     }
+    if (flags & VNL_SQL_DDL) {
+        link->config->names_old |=
+            link->config->names != NULL &&
+            vnl_pg_names_touched(link->config->names, request->text.data, request->text.len);
+    }
     if (flags & (VNL_SQL_DDL | VNL_SQL_DEALLOC)) {
         if (!(flags & VNL_SQL_DEALLOC) && vnl_pg_stmts_any(&conn->stmts)) {
             vnl_pg_later_add(conn, "DEALLOCATE ALL");
@@ -95,7 +157,7 @@ after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const
         vnl_pg_stmts_forget(&conn->stmts);
     }
     if (stmt != NULL && stmt->binary < 0 && PQresultStatus(answer->result) == PGRES_TUPLES_OK) {
-        return learn_binary(link, stmt, answer->result);
+        return learn_binary(link, stmt, answer->result) < 0 ? -1 : 0;
     }
     return 0;
 }
@@ -155,7 +217,7 @@ pg_cursor_run_wait(pg_cursor *cur, pg_binding binding, PGresult **result)
         }
         int was_in_txn = pg_link_in_txn(link);
         vnl_pg_stmt *stmt = plan_query(cur, &request, &query);
-        vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
+        vnl_pg_status status = run_wait(link, &request, stmt, &query, &answer);
         int rc = status == VNL_PG_OK ? 0 : -1;
         int again = 0;
         if (link->conn != NULL && stmt != NULL && answer.prepared) {

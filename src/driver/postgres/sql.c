@@ -166,6 +166,9 @@ see_word(reader *r)
              strcmp(w, "temp") == 0) {
         r->sql->flags |= VNL_SQL_PINS;
     }
+    else if (strcmp(w, "returning") == 0) {
+        r->sql->flags |= VNL_SQL_ROWS;
+    }
     if (r->depth == 0 && (strcmp(w, "returning") == 0 || strcmp(w, "on") == 0 || strcmp(w, "select") == 0)) {
         r->insert_values = 0;
     }
@@ -454,6 +457,7 @@ classify(reader *r)
 {
     static const char *const dml[] = {"select", "insert", "update", "delete",
                                       "with",   "values", "merge",  NULL};
+    static const char *const writes[] = {"insert", "update", "delete", "merge", NULL};
     static const char *const ddl[] = {"create", "alter", "drop", "truncate", "comment",
                                       "import", "do",    "call", NULL};
     static const char *const state[] = {"listen", "unlisten", "prepare", "load", NULL};
@@ -461,7 +465,7 @@ classify(reader *r)
     static const char *const local[] = {"local", "transaction", "constraints", NULL};
     vnl_sql *sql = r->sql;
     if (one_of(r->first, dml)) {
-        sql->flags |= VNL_SQL_DML;
+        sql->flags |= VNL_SQL_DML | (one_of(r->first, writes) ? VNL_SQL_WRITES : VNL_SQL_ROWS);
     }
     else if (one_of(r->first, ddl)) {
         sql->flags |= VNL_SQL_DDL;
