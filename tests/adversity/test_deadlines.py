@@ -21,8 +21,8 @@ import vinyl
 
 pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 LIMIT = 0.3
-#: The request to cancel is given 0.1 s; the rest is the machine's.
-SLACK = 0.1 + 0.4
+#: The request to cancel is given 50 ms; the rest is the machine's.
+SLACK = 0.05 + 0.4
 
 
 @pytest.fixture

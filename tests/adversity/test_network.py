@@ -30,7 +30,7 @@ from django.db import (
     connections,
     transaction,
 )
-from fix_engine import Engine
+from fix_engine import Engine, installed
 from library.models import Author, Sample
 
 import vinyl
@@ -193,10 +193,68 @@ async def test_stranded_in_a_block(proxied: Engine, proxy: Proxy, where: str) ->
     report("stranded in a block", where=where, back_after=round(took, 2))
 
 
+@pytest.fixture
+def narrow(proxied: Engine) -> Iterator[Engine]:
+    """One connection: of more, the next trial would meet one that was made silent, too."""
+    entry = proxied.databases[proxied.alias] | {"OPTIONS": {"pool": {"max_size": 1}}}
+    with installed({proxied.alias: entry}):
+        yield proxied
+
+
+@on_a_loop
+@pytest.mark.parametrize("where", ["statement", "block", "commit"])
+async def test_told_of_the_cancel(narrow: Engine, proxy: Proxy, where: str) -> None:
+    """How long after cancel() the task has its CancelledError, the server being silent."""
+    alias = narrow.alias
+    asked = asyncio.Event()
+    cancelled: list[float] = []
+    told: list[float] = []
+
+    async def work() -> None:
+        try:
+            if where == "statement":
+                proxy.freeze()
+                asked.set()
+                await vinyl.run(one, alias)
+                return
+            async with vinyl.atomic(alias):
+                await Author.vinyl.create(name="stranded")
+                proxy.freeze()
+                asked.set()
+                if where == "block":
+                    await Author.vinyl.create(name="stranded")
+        except asyncio.CancelledError:
+            told.append(time.monotonic())
+            raise
+
+    trials = count(5, 100)
+    for trial in range(trials):
+        assert await vinyl.run(one, alias, trial) == trial
+        asked.clear()
+        task = asyncio.create_task(work())
+        await asked.wait()
+        await asyncio.sleep(0)  # the statement that is never answered is sent
+        cancelled.append(time.monotonic())
+        task.cancel()
+        if trial % 2:  # a second one changes nothing
+            asyncio.get_running_loop().call_later(0.02, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert_nobody_holds_a_slot(alias)
+    assert await vinyl.run(one, alias, -1) == -1
+    took = sorted((end - begin) * 1000 for begin, end in zip(cancelled, told, strict=True))
+    report(
+        "told of the cancel", where=where, trials=trials, median=round(took[trials // 2], 1),
+        p90=round(took[trials * 9 // 10], 1), most=round(took[-1], 1),
+    )  # fmt: skip
+    assert took[trials // 2] < 100
+
+
 @on_a_loop
 async def test_all_stranded(proxied: Engine, proxy: Proxy) -> None:
     """All ten connections are silent: every task is back in time, and the pool is of use."""
     alias = proxied.alias
+    assert await vinyl.run(one, alias) == 1  # now it has a pool
     await assert_all_slots_work(alias)
     proxy.freeze()
 

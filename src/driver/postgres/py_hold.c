@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define CANCEL_BOUND 100000000 /* 0.1 s */
+/* A task is told of its cancel within 0.1 s, also where the server says nothing any
+ * more: the rest is the loop's. */
+#define CANCEL_BOUND 50000000 /* 50 ms */
 
 int
 pg_link_in_txn(pg_link *link)

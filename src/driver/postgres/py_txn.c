@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define END_BOUND 100000000 /* 0.1 s for a COMMIT or ROLLBACK that was interrupted */
+#define END_BOUND 75000000 /* 75 ms for a COMMIT or ROLLBACK that was interrupted: its outcome matters */
 
 static int
 flag_sql(PyObject *value, const char *yes, const char *no, char *buf, size_t size)
