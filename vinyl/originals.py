@@ -6,6 +6,7 @@ What skips a method of Django's gives its answer only as long as nobody has repl
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from types import FunctionType
 from typing import Any
@@ -14,7 +15,7 @@ import django
 
 from vinyl._core import Unchanged
 
-__all__ = ["unchanged"]
+__all__ = ["is_original", "methods_unchanged", "unchanged"]
 
 _PLACES = tuple(
     os.path.join(os.path.dirname(os.path.abspath(file)), "") for file in (django.__file__, __file__)
@@ -40,12 +41,26 @@ def _guard(classes: tuple[type, ...]) -> tuple[Unchanged, bool]:
     return guard, original
 
 
+def methods_unchanged(cls: type, names: tuple[str, ...]) -> bool:
+    """Whether these attributes of ``cls``, which may have others of its own, are original."""
+    known = _methods.get((cls, names))
+    if known is None or not known[0]():
+        original = all(is_original(inspect.getattr_static(cls, name, None)) for name in names)
+        known = _methods[cls, names] = Unchanged(cls), original
+    return known[1]
+
+
+_methods: dict[tuple[type, tuple[str, ...]], tuple[Unchanged, bool]] = {}
+
+
+def is_original(attribute: Any) -> bool:
+    """Whether a class's attribute is no function, or one that Django or vinyl wrote."""
+    function = _function(attribute)
+    return function is None or function.__code__.co_filename.startswith(_PLACES)
+
+
 def _is_original(cls: type) -> bool:
-    return all(
-        function.__code__.co_filename.startswith(_PLACES)
-        for value in vars(cls).values()
-        if (function := _function(value)) is not None
-    )
+    return all(map(is_original, vars(cls).values()))
 
 
 def _function(value: Any) -> FunctionType | None:

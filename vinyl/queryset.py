@@ -25,6 +25,7 @@ from vinyl.inserting import assign_returned, split_new
 from vinyl.instance import settle
 from vinyl.ownership import Owner, owned, owner
 from vinyl.pending import Ready
+from vinyl.plan.fetch import fetch
 from vinyl.plan.query import PlannedQuery
 
 M = TypeVar("M", bound=Model)
@@ -146,6 +147,13 @@ class VinylQuerySetMixin(_Fetching):
         super().__init_subclass__(**kwargs)
         if "_vinyl_base" not in cls.__dict__:
             _run_overrides_whole(cls)
+
+    def _fetch_all(self) -> None:
+        if self._result_cache is None and type(self._query) is PlannedQuery:
+            if self._vinyl_refuses():
+                raise self._vinyl_unfetched()
+            self._result_cache = fetch(self)
+        super()._fetch_all()
 
     # --- which database
 

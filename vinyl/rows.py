@@ -11,6 +11,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import django
@@ -29,8 +30,9 @@ from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 
 from vinyl import _core
 from vinyl.compiler import FastRows, hydrator_of
+from vinyl.originals import is_original
 
-__all__ = ["install"]
+__all__ = ["finished", "install"]
 
 TUPLES, DICTS, FLAT, NAMED = range(4)
 
@@ -278,3 +280,53 @@ def _named(self: Any) -> Iterator[Any]:
 
 def _flat(self: Any) -> Iterator[Any]:
     return _values(self, FlatValuesListIterable, FLAT, _none)
+
+
+# --- plans that are kept
+
+
+def finished(queryset: Any, compiler: Any) -> Callable[[Any, Any], list[Any]] | None:
+    """What makes the results from a cursor's rows, for every queryset of this class and query.
+
+    It is called with the rows and their session. None where Django's loop has to do it, or
+    where it depends on the queryset itself.
+    """
+    if queryset._known_related_objects:
+        return None
+    converters = _converters(compiler)
+    if not all(_free(each) for each, _expression in converters.values()):
+        return None
+    iterable = queryset._iterable_class
+    if iterable is ModelIterable:
+        peers = getattr(getattr(queryset, "_fetch_mode", None), "track_peers", False)
+        if peers or hydrator_of(queryset.model) is None:
+            return None
+        make = _model_plan(queryset, compiler).make
+        return lambda rows, session: make(rows)
+    kind = _VALUES.get(iterable)
+    fields = [column[0] for column in compiler.select[: compiler.col_count]]
+    if kind is None or compiler.has_extra_select or compiler.has_composite_fields(fields):
+        return None
+    number, shape = kind
+    made = shape(queryset)
+    return lambda rows, session: _core.value_rows(rows, number, made, converters, session)
+
+
+_VALUES: dict[Any, tuple[int, Callable[[Any], Any]]] = {
+    ValuesIterable: (DICTS, _names),
+    ValuesListIterable: (TUPLES, _none),
+    NamedValuesListIterable: (NAMED, _named_class),
+    FlatValuesListIterable: (FLAT, _none),
+}
+
+
+def _free(functions: list[Any]) -> bool:
+    """Whether converters give every session the same: Django's own, and C's for these."""
+    for each in functions:
+        own = getattr(each, "__self__", None)
+        if isinstance(each, BuiltinFunctionType) and type(own) is tuple:
+            each = own[0]  # of vinyl._sqlite3, which has Django's for what it does not know
+        function = getattr(each, "__func__", each)
+        if not isinstance(function, FunctionType) or not is_original(function):
+            return False
+    return True

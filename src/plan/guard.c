@@ -23,7 +23,12 @@ typedef struct {
 static unsigned int
 tag_of(const PyTypeObject *type)
 {
-    return PyType_HasFeature((PyTypeObject *)type, Py_TPFLAGS_VALID_VERSION_TAG) ? type->tp_version_tag : 0;
+#if PY_VERSION_HEX < 0x030D0000
+    if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG)) {
+        return 0;
+    }
+#endif
+    return type->tp_version_tag;
 }
 
 /* A copy of the class's dict, None for a class that cannot be changed.  New reference. */

@@ -13,6 +13,7 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import Model, Q
 from django.db.models.sql.query import Query
 
+from .fetch import fetch_row
 from .node import Node, leaves, root_of, with_values
 from .shape import filter_shape
 from .statement import compiler_for
@@ -116,7 +117,8 @@ class PlannedQuery(Query):
     def has_results(self, using: str) -> bool:
         query = self.clone()
         query._vinyl_step("exists", ())
-        return bool(query.get_compiler(using).has_results())
+        row = fetch_row(query, using)
+        return bool(query.get_compiler(using).has_results() if row is False else row)
 
     def _vinyl_built(self) -> Query:
         return _built(self)

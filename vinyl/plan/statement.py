@@ -9,6 +9,7 @@ from django.db import connections
 
 from vinyl import conf
 
+from .check import PlanMismatch, check_sql, same
 from .node import leaves, with_values
 
 __all__ = ["PlanMismatch", "Statement", "compiler_for", "stats"]
@@ -17,20 +18,25 @@ __all__ = ["PlanMismatch", "Statement", "compiler_for", "stats"]
 stats = {"hits": 0, "misses": 0, "uncached": 0}
 
 
-class PlanMismatch(AssertionError):
-    """With ``PLAN_CACHE`` set to "check": Django compiles something else than the cache had."""
-
-
 class Statement:
     """Of one node on one alias.
 
     ``sql``; ``head``: its parameters before those of the WHERE clause; ``constants``: for each
     lookup of the WHERE clause its parameters, or None when they are those of a value;
     ``placeholders``: what Django put for each value.  ``state``: of Django's compiler after it had
-    compiled, which is all that its later steps read.
+    compiled, which is all that its later steps read.  ``plans``: what its rows become (``fetch``).
     """
 
-    __slots__ = ("compiler", "constants", "features", "head", "placeholders", "sql", "state")
+    __slots__ = (
+        "compiler",
+        "constants",
+        "features",
+        "head",
+        "placeholders",
+        "plans",
+        "sql",
+        "state",
+    )
 
     def __init__(self, compiler: Any, sql: str, state: dict[str, Any]) -> None:
         self.compiler = type(compiler)
@@ -40,6 +46,7 @@ class Statement:
         self.head: tuple[Any, ...] = ()
         self.constants: list[tuple[Any, ...] | None] = []
         self.placeholders: list[str] = []
+        self.plans: dict[Any, Any] = {}
 
     def learn(self, compiler: Any, params: tuple[Any, ...]) -> bool:
         """Finds out which parameter is whose; False where that is not certain."""
@@ -62,7 +69,7 @@ class Statement:
             tail += mine
         at = len(params) - len(tail)
         self.head = params[:at]
-        return at >= 0 and _same(params[at:], tail)
+        return at >= 0 and same(params[at:], tail)
 
     def bind(self, lookups: tuple[Any, ...], connection: Any) -> tuple[Any, ...] | None:
         """The parameters for these values; None where Django would make other SQL for them."""
@@ -108,7 +115,7 @@ def compiler_for(query: Any, using: str) -> Any:
             stats["hits"] += 1
             node.used()
             if conf.get("PLAN_CACHE") == "check":
-                _check(query, using, statement.sql, params)
+                check_sql(query, using, statement.sql, params)
             return statement.again(connection, using, params)
     built = query._vinyl_built()
     compiler = built.get_compiler(using)
@@ -143,18 +150,3 @@ def _remember(node: Any, using: str, compiler: Any, sql: str, params: Any) -> No
     state["query"] = compiler.query.clone()
     state["connection"] = None
     node.statements[using] = statement
-
-
-def _same(some: Any, others: Any) -> bool:
-    return len(some) == len(others) and all(
-        type(one) is type(other) and one == other for one, other in zip(some, others, strict=True)
-    )
-
-
-def _check(query: Any, using: str, sql: str, params: tuple[Any, ...]) -> None:
-    theirs_sql, theirs = query._vinyl_built().get_compiler(using).as_sql()
-    if theirs_sql != sql or not _same(tuple(theirs), params):
-        raise PlanMismatch(
-            f"The plan cache had {sql!r} with {params!r}; Django compiles {theirs_sql!r} with "
-            f"{theirs!r}."
-        )

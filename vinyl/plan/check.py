@@ -1,0 +1,92 @@
+"""``PLAN_CACHE`` set to "check": what Django makes of the same query and the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import Model
+
+from vinyl.rows import _DJANGO
+
+__all__ = ["PlanMismatch", "check_rows", "check_sql", "same"]
+
+
+class PlanMismatch(AssertionError):
+    """Django compiles, or makes of the rows, something else than the cache had."""
+
+
+def same(some: Any, others: Any) -> bool:
+    """Whether two sequences have equal values of the same types."""
+    return len(some) == len(others) and all(
+        type(one) is type(other) and one == other for one, other in zip(some, others, strict=True)
+    )
+
+
+def check_sql(query: Any, using: str, sql: str, params: tuple[Any, ...]) -> None:
+    theirs_sql, theirs = query._vinyl_built().get_compiler(using).as_sql()
+    if theirs_sql != sql or not same(tuple(theirs), params):
+        raise PlanMismatch(
+            f"The plan cache had {sql!r} with {params!r}; Django compiles {theirs_sql!r} with "
+            f"{theirs!r}."
+        )
+
+
+def check_rows(
+    queryset: Any,
+    using: str,
+    rows: list[Any],
+    make: Callable[[Any, Any], list[Any]],
+    session: Any,
+) -> list[Any]:
+    """What ``make`` makes of the rows, after it was compared with what Django does."""
+    made = make(rows, session)
+    theirs = queryset._chain()
+    theirs.query = _Answered(queryset.query._vinyl_built(), rows)
+    theirs._iterable_class = queryset._iterable_class
+    expected = list(_DJANGO[queryset._iterable_class](queryset._iterable_class(theirs)))
+    ours, djangos = [_shown(each) for each in made], [_shown(each) for each in expected]
+    if ours != djangos and repr(ours) != repr(djangos):
+        raise PlanMismatch(f"The plan cache made {ours!r} of the rows; Django makes {djangos!r}.")
+    return made
+
+
+class _Answered:
+    """A query whose compiler has its rows already."""
+
+    def __init__(self, query: Any, rows: list[Any]) -> None:
+        self._query = query
+        self._rows = rows
+
+    def get_compiler(self, using: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        compiler = self._query.get_compiler(using, *args, **kwargs)
+        rows = self._rows
+
+        def execute_sql(*args: Any, **kwargs: Any) -> Any:
+            compiler.as_sql()
+            end = compiler.col_count if compiler.has_extra_select else None
+            return iter([[row[:end] for row in rows]])
+
+        compiler.execute_sql = execute_sql
+        return compiler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._query, name)
+
+
+def _shown(result: Any, around: tuple[Any, ...] = ()) -> Any:
+    """A result with everything that is in it, to be compared."""
+    if not isinstance(result, Model):
+        return type(result), result
+    if any(result is each for each in around):
+        return type(result)
+    state = dict(vars(result))
+    kept = dict(vars(state.pop("_state")))
+    cache = kept.pop("fields_cache", {})
+    kept.pop("peers", None)
+    return (
+        type(result),
+        [(name, type(value), value) for name, value in state.items()],
+        sorted((name, repr(value)) for name, value in kept.items()),
+        [(name, _shown(value, (*around, result))) for name, value in cache.items()],
+    )
