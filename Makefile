@@ -1,9 +1,10 @@
 # Every target sets up what it needs on a fresh machine, and is quick the second time.
 # Each has its own .venv-*/ and build/*/; `make clean` removes them.
-.PHONY: help demo test test-c django-suite packages-suite lint asan docs bench clean
+.PHONY: help demo test test-c django-suite packages-suite lint asan fuzz docs bench clean
 
 DB ?= sqlite
 ARGS ?=
+SECONDS ?= 60
 
 help:
 	@echo "make demo [DB=postgresql] [SERVER=wsgi] [CHECK=1]"
@@ -18,6 +19,7 @@ help:
 	@echo "make asan [ARGS=...]                  the engines' tests under AddressSanitizer and UBSan"
 	@echo "make bench [DB=postgresql] [ROUNDS=7] [WORKS='get_10 rows'] [CONTENDERS='vinyl, asyncpg']"
 	@echo "                                      vinyl beside Django and its peers, as ratios"
+	@echo "make fuzz [SECONDS=60]                libFuzzer over the Python-free C, then garbled values under ASan"
 	@echo "make bench WORK=http [MIDDLEWARE=1]   requests a second beside Django's servers, on PostgreSQL"
 	@echo "make bench WORK=instructions [DB=postgresql] [WORKS='get_10 create']"
 	@echo "                                      instructions for a call, counted by callgrind"
@@ -59,6 +61,11 @@ asan:
 	@tools/run asan meson test -C build/asan --no-rebuild --print-errorlogs
 	@# The leak tests count blocks of CPython's own allocator, which PYTHONMALLOC=malloc leaves out.
 	@tools/run asan tools/with_asan pytest -s --ignore=tests/unit/test_row_leaks.py $(or $(ARGS),tests/unit)
+
+# Each target for SECONDS; what broke one is left in build/fuzz.
+fuzz:
+	@tools/run fuzz python tools/fuzz.py --seconds $(SECONDS)
+	@tools/run asan tools/with_asan python tests/fuzz/fuzz_decode.py --seconds $(SECONDS) --note build/fuzz/decode
 
 bench:
 ifeq ($(WORK),http)

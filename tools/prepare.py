@@ -52,6 +52,7 @@ PURPOSES = {
         (*BUILD_NEEDS, "postgresql", "pgbouncer", "browser"),
     ),
     "asan": Purpose("test", SANITIZE, (*BUILD_NEEDS, "postgresql", "libasan")),
+    "fuzz": Purpose("lint", None, ("pkg-config", "libpq", "libfuzzer")),
     "demo": Purpose("demo", ("-Dbuildtype=release",), BUILD_NEEDS),
     "suite": Purpose("suite", None, (*BUILD_NEEDS, "postgresql")),
     "bench": Purpose("bench", ("-Dbuildtype=release",), (*BUILD_NEEDS, "postgresql")),
@@ -89,6 +90,16 @@ def has_libasan() -> bool:
     return os.path.isabs(found)
 
 
+def has_libfuzzer() -> bool:
+    source = "int LLVMFuzzerTestOneInput(const char *d, long n) { return 0; }"
+    command = ["clang", "-fsanitize=fuzzer,address", "-x", "c", "-", "-o", os.devnull]
+    try:
+        done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 def has_headers() -> bool:
     return Path(sysconfig.get_path("include"), "Python.h").exists()
 
@@ -111,6 +122,7 @@ SYSTEM = {
     "wrk": (lambda: shutil.which("wrk") is not None, "wrk"),
     "valgrind": (lambda: Path("/usr/include/valgrind/callgrind.h").exists(), "valgrind"),
     "browser": (has_browser, "chromium chromium-driver fonts-dejavu-core"),
+    "libfuzzer": (has_libfuzzer, "clang libclang-rt-14-dev"),
     "libasan": (has_libasan, "gcc libc6-dev"),
 }
 
