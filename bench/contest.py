@@ -11,8 +11,10 @@ from typing import Any
 
 from entries import BASE, VINYL
 from lanes import Entry, Lane
-from work import Work, effect, undo
+from remote import RemoteLane, lane_of
+from work import MANY_ROUNDS, Work, effect, undo
 
+AnyLane = Lane | RemoteLane
 SAMPLE_SECONDS = 0.06  # a sample is so many calls as take about this long
 MOST_CALLS = 1000
 
@@ -69,12 +71,12 @@ def why(error: BaseException) -> str:
 
 def open_lanes(
     entries: list[Entry], database: dict[str, Any], absent: dict[str, str]
-) -> list[Lane]:
+) -> list[AnyLane]:
     """Those that open.  A peer that is not there is reported; Django and vinyl have to be."""
     lanes = []
     for entry in entries:
         try:
-            lane = Lane(entry, database)
+            lane = lane_of(entry, database)
             lane.open()
         except Exception as error:
             if entry.name == BASE or entry.name in VINYL:
@@ -92,16 +94,18 @@ class Differs(Exception):
 
 def difference(expected: Any, found: Any) -> str:
     """Where two answers differ first, in a few words."""
+    if isinstance(expected, dict) and isinstance(found, dict) and expected.keys() == found.keys():
+        return difference([*expected.values()], [*found.values()])
     if isinstance(expected, list | tuple) and isinstance(found, list | tuple):
         if len(expected) != len(found):
             return f"{len(found)} values, not {len(expected)}"
         for mine, theirs in zip(expected, found, strict=True):
             if mine != theirs:
                 return difference(mine, theirs)
-    return f"{found!r:.60}, not {expected!r:.60}"
+    return f"{found!r:.30}, not {expected!r:.30}"
 
 
-def check(lane: Lane, work: Work, expected: Any) -> Any:
+def check(lane: AnyLane, work: Work, expected: Any) -> Any:
     """The lane's answer and what it left, as Django's when ``expected`` is given."""
     if work.writes:
         undo()
@@ -111,7 +115,7 @@ def check(lane: Lane, work: Work, expected: Any) -> Any:
     return found
 
 
-def runnable(lanes: list[Lane], work: Work, results: dict[str, Result]) -> list[Lane]:
+def runnable(lanes: list[AnyLane], work: Work, results: dict[str, Result]) -> list[AnyLane]:
     """Those that do the work as Django does it."""
     expected = None
     able = []
@@ -131,10 +135,20 @@ def runnable(lanes: list[Lane], work: Work, results: dict[str, Result]) -> list[
     return able
 
 
-def measure_work(lanes: list[Lane], work: Work, rounds: int) -> dict[str, Result]:
+def calls_of(lane: AnyLane, work: Work) -> int:
+    """How many calls make a sample of the lane; this warms it up, too."""
+    if work.rounds < MANY_ROUNDS:
+        return 1
+    seconds = lane.sample(work, 1)[1]
+    if seconds < SAMPLE_SECONDS / 10:
+        seconds = lane.sample(work, 10)[1] / 10
+    return times_for(seconds)
+
+
+def measure_work(lanes: list[AnyLane], work: Work, rounds: int) -> dict[str, Result]:
     results: dict[str, Result] = {}
     able = runnable(lanes, work, results)
-    times = {lane.name: times_for(lane.sample(work, 1)[1]) for lane in able}
+    times = {lane.name: calls_of(lane, work) for lane in able}
     for number in range(min(rounds, work.rounds)):
         if work.writes:
             undo()
@@ -147,7 +161,7 @@ def measure_work(lanes: list[Lane], work: Work, rounds: int) -> dict[str, Result
     return results
 
 
-def measure(lanes: list[Lane], works: list[Work], rounds: int, results: Results) -> None:
+def measure(lanes: list[AnyLane], works: list[Work], rounds: int, results: Results) -> None:
     began = time.monotonic()
     for number, work in enumerate(works, 1):
         found = measure_work(lanes, work, rounds)

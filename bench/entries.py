@@ -12,6 +12,18 @@ ENTRIES = (
     Entry("vinyl uvloop", "with_vinyl", "uvloop"),
     Entry("vinyl blocking", "with_vinyl", "driven"),
     Entry("Django a*", "django_async", "asyncio", "Django"),
+    Entry("Django a*, ASGI", "django_asgi", "asyncio", "Django"),
+    Entry(
+        "django-async-backend", "async_backend", "asyncio", "django-async-backend", ("postgresql",)
+    ),
+    Entry("SQLAlchemy", "with_sqlalchemy", "asyncio", "SQLAlchemy"),
+    Entry("Tortoise", "with_tortoise", "asyncio", "tortoise-orm"),
+    Entry("Piccolo", "with_piccolo", "asyncio", "piccolo", own_process=True),
+    Entry("asyncpg raw", "with_asyncpg", "asyncio", "asyncpg", ("postgresql",)),
+    Entry("asyncpg raw, uvloop", "with_asyncpg", "uvloop", "asyncpg", ("postgresql",)),
+    Entry("psycopg raw", "with_psycopg", "asyncio", "psycopg", ("postgresql",)),
+    Entry("aiosqlite raw", "with_aiosqlite", "asyncio", "aiosqlite", ("sqlite",)),
+    Entry("limit in C", "limit", "sync"),
 )
 
 

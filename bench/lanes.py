@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from work import Work
 
-Seconds = float
+Function = Callable[..., Any]
+Sample = tuple[Any, float]  # the last answer, and the seconds of all calls
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Entry:
     mode: str
     package: str = ""
     engines: tuple[str, ...] = ("postgresql", "sqlite")
+    own_process: bool = False
 
 
 class Sync:
@@ -36,7 +38,7 @@ class Sync:
             return done.value
         raise RuntimeError("a synchronous contender waits")
 
-    def sample(self, function: Callable[..., Any], args: Any, times: int) -> tuple[Any, Seconds]:
+    def sample(self, contender: Any, function: Function, args: Any, times: int) -> Sample:
         began = time.perf_counter()
         for _ in range(times):
             answer = function(*args)
@@ -46,11 +48,12 @@ class Sync:
         pass
 
 
-async def _repeat(function: Callable[..., Awaitable[Any]], args: Any, times: int) -> Any:
-    began = time.perf_counter()
-    for _ in range(times):
-        answer = await function(*args)
-    return answer, time.perf_counter() - began
+async def _repeat(contender: Any, function: Function, args: Any, times: int) -> Sample:
+    async with contender.around():
+        began = time.perf_counter()
+        for _ in range(times):
+            answer = await function(*args)
+        return answer, time.perf_counter() - began
 
 
 class Driven(Sync):
@@ -61,8 +64,8 @@ class Driven(Sync):
 
         return vinyl.drive(coroutine)
 
-    def sample(self, function: Callable[..., Any], args: Any, times: int) -> tuple[Any, Seconds]:
-        return self.finish(_repeat(function, args, times))
+    def sample(self, contender: Any, function: Function, args: Any, times: int) -> Sample:
+        return self.finish(_repeat(contender, function, args, times))
 
 
 class Looped(Sync):
@@ -74,8 +77,8 @@ class Looped(Sync):
     def finish(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(coroutine)
 
-    def sample(self, function: Callable[..., Any], args: Any, times: int) -> tuple[Any, Seconds]:
-        return self.finish(_repeat(function, args, times))
+    def sample(self, contender: Any, function: Function, args: Any, times: int) -> Sample:
+        return self.finish(_repeat(contender, function, args, times))
 
     def close(self) -> None:
         self._runner.close()
@@ -107,20 +110,26 @@ class Lane:
         self.mode.finish(self.contender.close())
         self.mode.close()
 
+    def pid(self) -> int:
+        return self.contender.pid()
+
     def cannot(self, work: Work) -> str:
         """Why it has no such work; empty when it has."""
         if work.method in self.contender.cannot:
             return self.contender.cannot[work.method]
-        return "" if hasattr(self.contender, work.method) else "not written"
+        here = hasattr(self.contender, work.method) or hasattr(self.contender, "answer")
+        return "" if here else "not written"
 
     def answer(self, work: Work) -> Any:
         """What it answers, made comparable."""
-        found, _ = self.sample(work, 1)
+        own = getattr(self.contender, "answer", None)
+        found = own(work) if own is not None else self.sample(work, 1)[0]
         return self.contender.comparable(work.shape, found)
 
-    def sample(self, work: Work, times: int) -> tuple[Any, Seconds]:
+    def sample(self, work: Work, times: int) -> Sample:
         gc.collect()
         own = getattr(self.contender, "sample", None)  # another process, with its own clock
         if own is not None:
             return own(work, times)
-        return self.mode.sample(getattr(self.contender, work.method), work.args, times)
+        method = getattr(self.contender, work.method)
+        return self.mode.sample(self.contender, method, work.args, times)

@@ -31,7 +31,7 @@ def grown(lane: Lane, work: Work) -> int:
     """KiB."""
     lane.sample(Work(work.key, work.method, work.title, (2 * CHUNK,)), 1)
     gc.collect()
-    pid = lane.contender.pid()
+    pid = lane.pid()
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
     before = status(pid, "VmRSS")
     lane.sample(work, 1)

@@ -1,8 +1,9 @@
 """``make bench``: vinyl beside Django and its peers, as ratios to synchronous Django.
 
-All run in one process.  In every round each contender does each work in turn; a figure is the median over the rounds of
-its time divided by Django's in the same round, so that what slows the machine down slows both.
-Before anything is timed, each contender's answer, and what it wrote, are compared with Django's.
+In every round each contender does each work in turn, all in one process but for a few.  A figure is
+the median over the rounds of its time divided by Django's in the same round, so that what slows the
+machine down slows both.  Before anything is timed, each contender's answer, and what it wrote, are
+compared with Django's.
 """
 
 from __future__ import annotations
@@ -10,30 +11,24 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import platform
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import entries
 import memory
+import pages
 import report
 import stage
 from contest import Results, measure, open_lanes
+from lanes import Entry
 from work import chosen
 
 
-def about(options: argparse.Namespace, names: list[entries.Entry]) -> dict[str, Any]:
+def about(options: argparse.Namespace, names: list[Entry]) -> dict[str, Any]:
     """What the figures depend on."""
-    versions = {}
-    for package in dict.fromkeys(("Django", *(e.package for e in names if e.package))):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
-        "python": platform.python_version(),
-        "packages": versions,
+        "machine": pages.machine(),
+        "packages": pages.versions(["Django", *(each.package for each in names if each.package)]),
         "rounds": options.rounds,
         "load_before": os.getloadavg()[0],
     }
@@ -59,6 +54,7 @@ def main() -> None:
     ):
         stage.setup(entry)
         stage.fill_tables()
+        results.about["server"] = stage.server_version()
         lanes = open_lanes(wanted, entry, results.absent)
         gc.freeze()  # what the libraries loaded is nobody's garbage to look through
         measure(lanes, works, options.rounds, results)

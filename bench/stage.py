@@ -60,6 +60,17 @@ def fill_tables() -> None:
     connections.close_all()
 
 
+def server_version() -> str:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SHOW server_version")
+            return f"PostgreSQL {cursor.fetchone()[0].split()[0]} over TCP, on the same machine"
+        cursor.execute("SELECT sqlite_version()")
+        return f"SQLite {cursor.fetchone()[0]}, WAL, synchronous off"
+
+
 def tear_down() -> None:
     from django.db import connections
 
@@ -69,10 +80,12 @@ def tear_down() -> None:
     close_pools()
 
 
-def compiled(source: Path, *options: str, library: str = "") -> Path:
-    """The program of a C file; with an option -shared the shared library of it."""
-    target = BUILD / (source.stem + (".so" if "-shared" in options else ""))
-    if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
+def compiled(name: str, sources: list[Path], *options: str, library: str = "") -> Path:
+    """``name``, built from C files when they are newer; with an option -shared a library."""
+    target = BUILD / name
+    needs = [path for source in sources for path in source.parent.glob("*.[ch]")]
+    newest = max(path.stat().st_mtime for path in needs)
+    if target.exists() and target.stat().st_mtime > newest:
         return target
     BUILD.mkdir(parents=True, exist_ok=True)
     flags: list[str] = []
@@ -80,8 +93,8 @@ def compiled(source: Path, *options: str, library: str = "") -> Path:
         asked = ["pkg-config", "--cflags", "--libs", library]
         flags = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
     warn = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
-    command = [os.environ.get("CC", "cc"), *warn, *options, str(source), "-o", str(target), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [os.environ.get("CC", "cc"), *warn, *options, *map(str, sources), "-o", str(target)]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{source.name} does not compile: {done.stderr}")
+        raise RuntimeError(f"{name} does not compile: {done.stderr}")
     return target

@@ -16,6 +16,7 @@ FILLED = 10_000  # by Django; the rest of the items are copies made by the datab
 CHUNK = 2000
 TASKS = 64
 CONNECTIONS = 10
+MANY_ROUNDS = 1000
 SAVED = 7  # the item that `save` saves
 WRITTEN = 1000  # how many `bulk_update` writes, the first ones
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -41,7 +42,8 @@ class Work:
     """``method(*args)`` of a contender.
 
     ``shape`` says what it answers: "row", "rows", "dicts", "joined" (an item with its maker),
-    "grouped" (a maker and its items) or "value".  ``writes``: what it leaves in the database is
+    "grouped" (a maker and its items), "totals" or
+    "value".  ``writes``: what it leaves in the database is
     compared too, and taken back.  ``rounds`` bounds the rounds of a long one.
     """
 
@@ -51,7 +53,7 @@ class Work:
     args: tuple[Any, ...] = ()
     shape: str = "value"
     writes: bool = False
-    rounds: int = 1000
+    rounds: int = MANY_ROUNDS
 
 
 WORKS = (
@@ -63,7 +65,7 @@ WORKS = (
     Work("values_list", "values_list", "10,000 rows, values_list()", (10_000,), "rows"),
     Work("select_related", "select_related", "select_related, 100 rows", (100,), "joined"),
     Work("prefetch", "prefetch", "prefetch 100 → 10,000", (100,), "grouped"),
-    Work("aggregate", "aggregate", "aggregate, 4 of 100 rows", (1,)),
+    Work("aggregate", "aggregate", "aggregate, 4 of 100 rows", (1,), "totals"),
     Work("create", "create", "create one", writes=True),
     Work("save", "save", "save one", writes=True),
     Work("bulk_create", "bulk_create", "bulk_create 1,000", (1000,), writes=True),

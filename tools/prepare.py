@@ -28,12 +28,14 @@ class Purpose:
     """What an environment holds.
 
     ``group``: the dependency group of pyproject.toml.  ``setup``: meson options of our own build,
-    None when the purpose needs no build.  ``system``: names of SYSTEM checks.
+    None when the purpose needs no build.  ``system``: names of SYSTEM checks.  ``wishes``: a group
+    whose packages are installed one by one; the purpose does without those that cannot be.
     """
 
     group: str
     setup: tuple[str, ...] | None = None
     system: tuple[str, ...] = ()
+    wishes: str = ""
 
 
 BUILD_NEEDS = ("compiler", "pkg-config", "libpq", "sqlite3", "headers")
@@ -55,7 +57,9 @@ PURPOSES = {
     "fuzz": Purpose("lint", None, ("pkg-config", "libpq", "libfuzzer")),
     "demo": Purpose("demo", ("-Dbuildtype=release",), BUILD_NEEDS),
     "suite": Purpose("suite", None, (*BUILD_NEEDS, "postgresql")),
-    "bench": Purpose("bench", ("-Dbuildtype=release",), (*BUILD_NEEDS, "postgresql")),
+    "bench": Purpose(
+        "bench", ("-Dbuildtype=release",), (*BUILD_NEEDS, "postgresql"), "bench-peers"
+    ),
     "lint": Purpose("lint"),
     "docs": Purpose("docs"),
 }
@@ -159,6 +163,19 @@ def ensure_system(names: tuple[str, ...]) -> None:
         sys.exit(f"vinyl: {', '.join(left)} still missing after installing {' '.join(packages)}")
 
 
+def install_wishes(pip: list[str], wishes: list[str], env: dict[str, str]) -> None:
+    """Each on its own: one that has no release for this Python or Django leaves the others."""
+    django = os.environ.get("VINYL_DJANGO")
+    for wish in wishes:
+        command = [*pip, wish, *([f"django=={django}"] if django else [])]
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            why = (done.stderr.strip().splitlines() or ["pip does not say why"])[-1]
+            say(f"{wish} cannot be installed here: {why}")
+
+
 def requirements(project: dict, purpose: Purpose) -> list[str]:
     """The PyPI packages of ``purpose``, a group's includes resolved."""
     groups = project["dependency-groups"]
@@ -210,11 +227,14 @@ def prepare(name: str, more: tuple[str, ...] = ()) -> None:
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = requirements(project, purpose)
-    with stamped(home / "stamp", sys.executable, sys.version, str(ROOT), *wanted) as fresh:
+    wishes = project["dependency-groups"][purpose.wishes] if purpose.wishes else []
+    identity = (sys.executable, sys.version, str(ROOT), *wanted, *wishes)
+    with stamped(home / "stamp", *identity) as fresh:
         if not fresh:
             say(f"making .venv-{name} with Python {sys.version.split()[0]}")
             venv.create(home, clear=True, with_pip=True)
             run([*pip, *wanted], env, "pip install")
+            install_wishes(pip, wishes, env)
     if purpose.setup is None:
         return
     with stamped(home / "stamp-build", sys.version, *purpose.setup) as built:

@@ -7,6 +7,7 @@ timed, and the table says so with the words of ``cannot``.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, ClassVar
 
 from work import COLUMNS
@@ -26,6 +27,10 @@ class Base:
 
     async def close(self) -> None:
         """Gives back all that open() took."""
+
+    def around(self) -> AbstractAsyncContextManager[Any]:
+        """What is entered for a sample, before the clock starts."""
+        return nullcontext()
 
     def pid(self) -> int:
         """The process whose memory the work takes."""
@@ -59,4 +64,7 @@ class Base:
                     (self.row(maker), sorted(self.row(item) for item in items))
                     for maker, items in answer
                 ]
+            case "totals":
+                count, total, mean, most = answer
+                return int(count), int(total), float(mean), f"{float(most):.2f}"
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import prepare
@@ -82,3 +83,14 @@ def test_requirements_of_each_purpose() -> None:
         assert names, name
         if purpose.setup is not None:
             assert {"meson>=1.3", "ninja", *project["project"]["dependencies"]} <= set(names), name
+
+
+def test_a_wish_that_cannot_be_installed_is_said_and_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = "import sys; sys.exit('No matching distribution' if 'no-such' in sys.argv[-1] else 0)"
+    pip = [sys.executable, "-c", script]
+    prepare.install_wishes(pip, ["there>=1", "no-such-package>=1", "too>=1"], dict(os.environ))
+    said = capsys.readouterr().err
+    assert said.count("cannot be installed here") == 1
+    assert "no-such-package>=1 cannot be installed here: No matching distribution" in said
