@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import markcoroutinefunction
@@ -52,6 +52,11 @@ def gather(*awaitables: Awaitable[Any], return_exceptions: bool = False) -> Awai
 async def _gather(awaitables: list[Awaitable[Any]], return_exceptions: bool) -> list[Any]:
     if where() != DRIVEN:
         return await asyncio.gather(*awaitables, return_exceptions=return_exceptions)
+    return await in_turn(awaitables, return_exceptions)
+
+
+async def in_turn(awaitables: Sequence[Awaitable[Any]], return_exceptions: bool) -> list[Any]:
+    """What asyncio.gather() gives, one after the other, in the running task."""
     results: list[Any] = []
     for number, each in enumerate(awaitables):
         try:
@@ -67,7 +72,7 @@ async def _gather(awaitables: list[Awaitable[Any]], return_exceptions: bool) -> 
     return results
 
 
-def _close(awaitables: list[Awaitable[Any]]) -> None:
+def _close(awaitables: Sequence[Awaitable[Any]]) -> None:
     """What will not be awaited any more must not warn that it never was."""
     for each in awaitables:
         close = getattr(each, "close", None)

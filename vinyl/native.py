@@ -18,6 +18,7 @@ Everywhere else both behave as asgiref made them. A function that the user sends
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sys
 from collections.abc import Callable, Coroutine
@@ -30,6 +31,7 @@ from django.dispatch import Signal, dispatcher
 
 from vinyl import _core, conf
 from vinyl._core import DRIVEN, FIBER, LOOP, Operation, where
+from vinyl.bridge import in_turn
 
 __all__ = ["in_request", "install"]
 
@@ -69,6 +71,8 @@ def install() -> None:
     _adapt(Signal, "asend_robust", functools.partial(_asend, "send_robust"))
     if hasattr(dispatcher, "_run_parallel"):  # Django 6.1
         _adapt(dispatcher, "_run_parallel", _run_parallel)
+    else:
+        dispatcher.asyncio = _Asyncio()
 
 
 def _adapt(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -168,9 +172,21 @@ def _asend(
 
 
 def _run_parallel(original: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def run_parallel(*coros: Coroutine[Any, Any, Any]) -> list[Any]:
-        if where() != DRIVEN:
-            return await original(*coros)
-        return [await each for each in coros]
+    """Receivers side by side would be tasks of their own, which are in no block of this one's."""
+
+    async def run_parallel(*coros: Coroutine[Any, Any, Any], **kwargs: Any) -> list[Any]:
+        scope = _core.current_scope()
+        if where() != DRIVEN and not (scope is not None and scope.in_block()):
+            return await original(*coros, **kwargs)
+        return await in_turn(coros, kwargs.get("return_exceptions", False))
 
     return run_parallel
+
+
+class _Asyncio:
+    """The module asyncio as Django's dispatcher before 6.1 sees it, which gathers the receivers."""
+
+    gather = staticmethod(_run_parallel(asyncio.gather))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)

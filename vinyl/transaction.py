@@ -38,10 +38,12 @@ class Atomic(ContextDecorator):
 
     def _enter(self) -> None:
         atomic = self._awaited
-        if not atomic.savepoint and _in_test_only(connections[atomic.using]):
+        session: Any = connections[atomic.using]
+        if not atomic.savepoint and _in_test_only(session):
             # What would be the transaction itself is a savepoint in a test's.
             atomic.savepoint = True
         atomic.__enter__()
+        session.enter_block()
 
     async def __aenter__(self) -> None:
         await Operation(self._enter)
@@ -57,8 +59,13 @@ class Atomic(ContextDecorator):
 
         def leave() -> None:
             nonlocal begun
+            session: Any = connections[self._awaited.using]
+            session.settle_block()
             begun = True
-            self._awaited.__exit__(exc_type, exc, tb)
+            try:
+                self._awaited.__exit__(exc_type, exc, tb)
+            finally:
+                session.leave_block()
 
         # A cancel that comes while operations of the block still have their turn must not
         # leave the block open: then it is rolled back, and the cancel goes on afterwards.

@@ -140,6 +140,10 @@ static PyMethodDef core_methods[] = {
      "begin_block()\n--\n\nThe current scope has entered a transaction: what to give to end_block(), or "
      "None."},
     {"end_block", vnl_block_end, METH_O, "end_block(block, /)\n--\n\nThe transaction is over."},
+    {"seal_block", vnl_block_seal, METH_O,
+     "seal_block(block, /)\n--\n\nThe transaction is being ended: nothing more may begin in it."},
+    {"settle_block", vnl_block_settle, METH_O,
+     "settle_block(block, /)\n--\n\nWaits until all operations that have begun in it are done; seals it."},
     {"check_session", vnl_block_check_session, METH_O,
      "check_session(alias, /)\n--\n\nRaises where synchronous code may not use its session: NotFetched in a\n"
      "coroutine, TransactionManagementError in a task started inside another task's open block."},

@@ -141,7 +141,9 @@ await_in_fiber_wait(vnl_fiber *fiber, PyObject *iterator)
         }
         vnl_here.place = VNL_PLAIN;
         vnl_here.fiber = NULL;
+        PyObject *lent = vnl_scope_lend(fiber, loop);
         PySendResult outcome = step(iterator, thrown, &result);
+        vnl_scope_unlend(lent);
         vnl_here.place = VNL_FIBER;
         vnl_here.fiber = fiber;
         (void)vnl_show_loop(Py_None);

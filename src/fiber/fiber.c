@@ -4,6 +4,7 @@
 #include <greenlet.h>
 
 #include "core/state.h"
+#include "fiber/operation.h"
 #include "fiber/waiter.h"
 #include "reactor/reactor.h"
 #include "session/scope.h"
@@ -99,7 +100,8 @@ in_own_context(vnl_fiber *self)
 static void
 fiber_run_call(vnl_fiber *self)
 {
-    if (vnl_scope_enter_wait(self) == 0) {
+    /* What it had to wait for may have been the end of its block. */
+    if (vnl_scope_enter_wait(self) == 0 && vnl_operation_check_block(self->operation) == 0) {
         self->result = PyObject_Call(self->fn, self->args, self->kwargs);
     }
     if (self->result == NULL) {

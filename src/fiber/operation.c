@@ -23,6 +23,7 @@ typedef struct {
     PyObject *weakrefs;
     operation_status status;
     int executing;
+    int let_in; /* counted by its block */
 } vnl_operation;
 
 PyObject *
@@ -42,6 +43,7 @@ vnl_operation_new(PyObject *fn, PyObject *args, PyObject *kwargs)
     self->weakrefs = NULL;
     self->status = CREATED;
     self->executing = 0;
+    self->let_in = 0;
     PyObject_GC_Track(self);
     vnl_core->count.operations++;
     return (PyObject *)self;
@@ -83,7 +85,38 @@ vnl_operation_name(PyObject *op)
     return self->name != NULL ? Py_NewRef(self->name) : PyUnicode_FromString("operation");
 }
 
+PyObject *
+vnl_operation_block(PyObject *op)
+{
+    return op == NULL ? NULL : ((vnl_operation *)op)->block;
+}
+
+int
+vnl_operation_check_block(PyObject *op)
+{
+    if (vnl_block_goes_on(vnl_operation_block(op))) {
+        return 0;
+    }
+    PyObject *name = vnl_operation_name(op);
+    if (name != NULL) {
+        vnl_block_raise("%U() was created inside an atomic block and awaited after its end: await it inside.",
+                        name);
+        Py_DECREF(name);
+    }
+    return -1;
+}
+
 /* --- running -------------------------------------------------------------- */
+
+static void
+leave_block(vnl_operation *self)
+{
+    if (self->let_in) {
+        self->let_in = 0;
+        vnl_block_let_go(self->block);
+    }
+    Py_CLEAR(self->block);
+}
 
 static void
 operation_finish(vnl_operation *self)
@@ -93,7 +126,7 @@ operation_finish(vnl_operation *self)
     Py_CLEAR(self->args);
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->scope);
-    Py_CLEAR(self->block);
+    leave_block(self);
     if (self->fiber != NULL) {
         vnl_fiber *fiber = self->fiber;
         self->fiber = NULL;
@@ -212,17 +245,12 @@ static PySendResult
 operation_start(vnl_operation *self, PyObject **result)
 {
     self->status = STARTED;
-    if (self->block != NULL && !((vnl_block *)self->block)->open) {
-        PyObject *name = vnl_operation_name((PyObject *)self);
-        if (name != NULL) {
-            vnl_block_raise(
-                "%U() was created inside an atomic block and awaited after its end: await it inside.", name);
-            Py_DECREF(name);
-        }
+    if (vnl_operation_check_block((PyObject *)self) < 0) {
         operation_finish(self);
         *result = NULL;
         return PYGEN_ERROR;
     }
+    self->let_in = self->block != NULL && vnl_block_let_in(self->block) == 0;
     PyObject *loop = vnl_running_loop();
     if (loop == NULL) {
         *result = operation_run_inline(self);
@@ -497,7 +525,7 @@ operation_clear(PyObject *op)
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->name);
     Py_CLEAR(self->scope);
-    Py_CLEAR(self->block);
+    leave_block(self);
     return 0;
 }
 

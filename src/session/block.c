@@ -2,15 +2,17 @@
 
 #include "core/state.h"
 #include "fiber/fiber.h"
+#include "fiber/operation.h"
+#include "fiber/wait.h"
 #include "session/scope.h"
 
-static PyObject *
-root_scope(PyObject *scope)
+/* In blocking mode: the innermost open block of the thread's own sessions, or NULL.  Owned. */
+static _Thread_local PyObject *driven_block;
+
+static int
+is_driven(void)
 {
-    while (scope != NULL && ((vnl_scope *)scope)->parent != NULL) {
-        scope = ((vnl_scope *)scope)->parent;
-    }
-    return scope;
+    return vnl_here.place == VNL_DRIVEN || (vnl_here.place == VNL_FIBER && vnl_here.fiber == NULL);
 }
 
 /* The block that the running context has: new reference, or NULL for none. */
@@ -39,25 +41,77 @@ vnl_block_raise(const char *format, PyObject *name)
     Py_XDECREF(module);
 }
 
+/* The innermost block from `block` outwards that is of `scope` and open, and in which operations may
+ * begin if that is asked for.  Borrowed, or NULL. */
+static PyObject *
+innermost(PyObject *block, PyObject *scope, int unsealed)
+{
+    for (; block != NULL; block = ((vnl_block *)block)->outer) {
+        vnl_block *self = (vnl_block *)block;
+        if (self->open && self->scope == scope && !(unsealed && self->sealed)) {
+            break;
+        }
+    }
+    return block;
+}
+
 PyObject *
 vnl_block_of_scope(PyObject *scope)
 {
-    vnl_scope *self = (vnl_scope *)scope;
-    return self == NULL ? NULL : Py_XNewRef(self->block);
+    PyObject *block = scope != NULL ? ((vnl_scope *)scope)->block : is_driven() ? driven_block : NULL;
+    return Py_XNewRef(innermost(block, scope, 1));
+}
+
+int
+vnl_block_goes_on(PyObject *block)
+{
+    return block == NULL || (((vnl_block *)block)->open && !((vnl_block *)block)->sealed);
+}
+
+int
+vnl_block_let_in(PyObject *block)
+{
+    if (!vnl_block_goes_on(block)) {
+        return -1;
+    }
+    ((vnl_block *)block)->running++;
+    return 0;
+}
+
+void
+vnl_block_let_go(PyObject *block)
+{
+    vnl_block *self = (vnl_block *)block;
+    self->running--;
+    if (self->idle != NULL) {
+        vnl_event_set(self->idle);
+    }
+}
+
+static vnl_block *
+block_new(PyObject *scope)
+{
+    vnl_block *self = PyObject_GC_New(vnl_block, vnl_core->block_type);
+    if (self != NULL) {
+        self->scope = Py_XNewRef(scope);
+        self->outer = NULL;
+        self->idle = NULL;
+        self->running = 0;
+        self->open = 1;
+        self->sealed = 0;
+        PyObject_GC_Track(self);
+    }
+    return self;
 }
 
 PyObject *
 vnl_block_open(PyObject *scope)
 {
-    vnl_block *self = PyObject_GC_New(vnl_block, vnl_core->block_type);
+    vnl_block *self = block_new(scope);
     PyObject *token = NULL;
     if (self == NULL) {
         return NULL;
     }
-    self->scope = Py_NewRef(scope);
-    self->outer = NULL;
-    self->open = 1;
-    PyObject_GC_Track(self);
     if (get_context_block(&self->outer) < 0 ||
         (token = PyContextVar_Set(vnl_core->block_variable, (PyObject *)self)) == NULL) {
         Py_DECREF(self);
@@ -68,11 +122,19 @@ vnl_block_open(PyObject *scope)
     return (PyObject *)self;
 }
 
-/* begin_block(): the current scope has entered a transaction. */
+/* begin_block(): the current scope has entered a transaction, or a savepoint. */
 PyObject *
 vnl_block_begin(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     PyObject *scope = vnl_scope_current();
+    if (scope == NULL && !PyErr_Occurred() && is_driven()) {
+        vnl_block *self = block_new(NULL);
+        if (self != NULL) {
+            self->outer = driven_block;
+            driven_block = Py_NewRef((PyObject *)self);
+        }
+        return (PyObject *)self;
+    }
     if (scope == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
@@ -90,12 +152,14 @@ vnl_block_end(PyObject *module, PyObject *op)
     }
     vnl_block *self = (vnl_block *)op;
     self->open = 0;
-    if (self->scope != NULL && ((vnl_scope *)self->scope)->block == op) {
-        PyObject *outer = self->outer;
-        while (outer != NULL && (!((vnl_block *)outer)->open || ((vnl_block *)outer)->scope != self->scope)) {
-            outer = ((vnl_block *)outer)->outer;
+    if (self->scope == NULL) {
+        if (driven_block == op) {
+            Py_SETREF(driven_block, Py_XNewRef(innermost(self->outer, NULL, 0)));
         }
-        Py_XSETREF(((vnl_scope *)self->scope)->block, Py_XNewRef(outer));
+        Py_RETURN_NONE;
+    }
+    if (((vnl_scope *)self->scope)->block == op) {
+        Py_XSETREF(((vnl_scope *)self->scope)->block, Py_XNewRef(innermost(self->outer, self->scope, 0)));
     }
     /* The owner's context goes back to what it had; copies of it in other
      * tasks see that the block is closed. */
@@ -118,6 +182,59 @@ vnl_block_end(PyObject *module, PyObject *op)
     Py_RETURN_NONE;
 }
 
+/* seal_block(block): it is being committed or rolled back. */
+PyObject *
+vnl_block_seal(PyObject *module, PyObject *op)
+{
+    if (Py_IS_TYPE(op, vnl_core->block_type)) {
+        ((vnl_block *)op)->sealed = 1;
+    }
+    Py_RETURN_NONE;
+}
+
+/* Until the other operations of the block have ended.  They need the turn for it.  0 or -1. */
+static int
+others_wait(vnl_block *self, vnl_fiber *fiber, Py_ssize_t own)
+{
+    while (self->running > own && self->idle == NULL) {
+        self->idle = vnl_event_new();
+        if (self->idle == NULL) {
+            return -1;
+        }
+        vnl_scope_leave(fiber);
+        int ready = vnl_event_wait(self->idle, VNL_FOREVER);
+        vnl_event_free(self->idle);
+        self->idle = NULL;
+        /* As after await_(): a cancel is kept until the turn has come. */
+        vnl_shield_enter();
+        int failed = vnl_scope_reenter_wait(fiber);
+        if (vnl_shield_leave() < 0 || failed < 0 || ready < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* settle_block(block): waits for the operations that have begun in it, and seals it. */
+PyObject *
+vnl_block_settle(PyObject *module, PyObject *op)
+{
+    if (!Py_IS_TYPE(op, vnl_core->block_type)) {
+        Py_RETURN_NONE;
+    }
+    vnl_fiber *fiber = vnl_here.fiber;
+    int failed = 0;
+    Py_INCREF(op);
+    if (fiber != NULL) {
+        failed = others_wait((vnl_block *)op, fiber, vnl_operation_block(fiber->operation) == op);
+    }
+    if (failed == 0) {
+        ((vnl_block *)op)->sealed = 1;
+    }
+    Py_DECREF(op);
+    return failed < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 int
 vnl_block_is_foreign(PyObject *scope)
 {
@@ -126,10 +243,10 @@ vnl_block_is_foreign(PyObject *scope)
     if (get_context_block(&block) < 0) {
         return -1;
     }
-    PyObject *root = root_scope(scope);
+    PyObject *root = vnl_scope_root(scope);
     for (PyObject *at = block; at != NULL; at = ((vnl_block *)at)->outer) {
         vnl_block *self = (vnl_block *)at;
-        if (self->open && root_scope(self->scope) != root) {
+        if (self->open && vnl_scope_root(self->scope) != root) {
             foreign = 1;
             break;
         }

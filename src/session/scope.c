@@ -140,6 +140,47 @@ vnl_scope_exchange(PyObject *module, PyObject *scope)
     return old;
 }
 
+PyObject *
+vnl_scope_root(PyObject *scope)
+{
+    while (scope != NULL && ((vnl_scope *)scope)->parent != NULL) {
+        scope = ((vnl_scope *)scope)->parent;
+    }
+    return scope;
+}
+
+PyObject *
+vnl_scope_lend(vnl_fiber *fiber, PyObject *loop)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *own = fiber->scope == NULL ? NULL : vnl_scope_of_task(loop);
+    PyObject *before = NULL;
+    if (own != NULL && vnl_scope_root(own) != vnl_scope_root(fiber->scope)) {
+        before = vnl_scope_exchange(NULL, vnl_scope_root(fiber->scope));
+    }
+    Py_XDECREF(own);
+    PyErr_Clear(); /* no task, or an unusual one: then it is as it was */
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+    return before;
+}
+
+void
+vnl_scope_unlend(PyObject *before)
+{
+    if (before == NULL) {
+        return;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    Py_XDECREF(vnl_scope_exchange(NULL, before));
+    Py_DECREF(before);
+    PyErr_Clear();
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
 /* 1 when a session of the scope is inside an atomic block, 0, or -1. */
 static int
 in_block(vnl_scope *self)

@@ -31,9 +31,18 @@ PyObject *vnl_scope_of_task(PyObject *loop);
  * task's.  New reference; NULL without an exception in plain code. */
 PyObject *vnl_scope_current(void);
 
+/* Borrowed: the scope itself, or whose overflow it is; of NULL, NULL. */
+PyObject *vnl_scope_root(PyObject *scope);
+
 /* exchange_scope(scope): makes `scope` (None: a default one) the running task's,
  * or in blocking mode the driven coroutine's, and gives back the old one. */
 PyObject *vnl_scope_exchange(PyObject *module, PyObject *scope);
+
+/* Around code that a fiber awaits, with the loop shown: what is made there belongs to whom the fiber's
+ * operation belongs to, also where another task awaits it.  New reference, for vnl_scope_unlend, or
+ * NULL without an exception. */
+PyObject *vnl_scope_lend(vnl_fiber *fiber, PyObject *loop);
+void vnl_scope_unlend(PyObject *before);
 
 /* At the start of a fiber's call: waits for its turn inside a transaction,
  * gives the fiber an overflow scope when the task's own is busy outside of

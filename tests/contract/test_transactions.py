@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import pickle
 
 import pytest
 from django.db import IntegrityError, connections, transaction
+from django.db.models import signals
 from django.db.transaction import TransactionManagementError
 from press.models import Article, Badge, Topic, Writer
 from press.seed import seed
@@ -162,6 +164,94 @@ async def test_asyncio_gather_of_what_stands_for_operations(database) -> None:
     assert len(names) == 2
     [names] = await asyncio.gather(copy.deepcopy(kept))
     assert [each.name for each in names] == ["art", "law"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.modes("asyncio", "uvloop")
+async def test_what_has_not_begun_when_its_block_ends_is_refused(database, fails) -> None:
+    with contextlib.suppress(LookupError):
+        async with vinyl.atomic():
+            await Topic.vinyl.create(name="in time")
+            late = asyncio.create_task(Topic.vinyl.create(name="late"))
+            if fails:
+                raise LookupError
+    with pytest.raises(TransactionManagementError, match="await it inside"):
+        await late
+    assert await names() == ([] if fails else ["in time"])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.modes("asyncio", "uvloop")
+async def test_what_has_begun_ends_before_its_block(database, nested, fails) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late() -> None:
+        begun.set()
+        await go_on.wait()
+        await Topic.vinyl.create(name="late")
+
+    async with contextlib.AsyncExitStack() as stack:
+        if nested:
+            await stack.enter_async_context(vinyl.atomic())
+            await Topic.vinyl.create(name="outer")
+        with contextlib.suppress(LookupError):
+            async with vinyl.atomic():
+                await Topic.vinyl.create(name="in time")
+                task = asyncio.create_task(vinyl.run(lambda: vinyl.await_(late())))
+                await begun.wait()
+                asyncio.get_running_loop().call_soon(go_on.set)
+                if fails:
+                    raise LookupError
+        assert task.done()
+        await task
+    inside = [] if fails else ["in time", "late"]
+    assert await names() == sorted([*inside, *(["outer"] if nested else [])])
+
+
+async def test_created_in_a_block_and_awaited_after_it(database) -> None:
+    async with vinyl.atomic():
+        with contextlib.suppress(LookupError):
+            async with vinyl.atomic():
+                inner = Topic.vinyl.create(name="inner")
+                raise LookupError
+        with pytest.raises(TransactionManagementError, match="await it inside"):
+            await inner
+        outer = Topic(name="outer").save()
+        async with vinyl.atomic():
+            await outer
+        last = Topic.vinyl.create(name="last")
+    with pytest.raises(TransactionManagementError, match="await it inside"):
+        await last
+    assert await names() == ["outer"]
+
+
+async def test_async_receivers_are_in_the_block(database) -> None:
+    async def one(instance: Topic, created: bool, **kwargs) -> None:
+        if not instance.name.startswith("for "):
+            await Topic.vinyl.create(name=f"for {instance.name}")
+
+    async def two(instance: Topic, **kwargs) -> None:
+        assert await Topic.vinyl.filter(name=instance.name).exists()
+        if instance.name == "refused":
+            raise LookupError
+
+    signals.post_save.connect(one, sender=Topic)
+    signals.post_save.connect(two, sender=Topic)
+    try:
+        with contextlib.suppress(LookupError):
+            async with vinyl.atomic():
+                await Topic.vinyl.create(name="lost")
+                assert await names() == ["for lost", "lost"]
+                await Topic(name="refused").save()
+        async with vinyl.atomic():
+            await vinyl.gather(Topic(name="a").save(), Topic.vinyl.create(name="b"))
+            assert await Topic.vinyl.count() == 4
+        await Topic.vinyl.create(name="c")
+    finally:
+        signals.post_save.disconnect(one, sender=Topic)
+        signals.post_save.disconnect(two, sender=Topic)
+    assert await names() == ["a", "b", "c", "for a", "for b", "for c"]
 
 
 async def test_on_commit(database) -> None:

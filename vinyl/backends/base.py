@@ -56,10 +56,12 @@ class SessionMixin(SeeingMixin):
 
     #: The transaction as other tasks see it, while one is open.
     _block: Any = None
+    _block_of_atomic = False
     _needs_rollback = False
 
     alias: str
     _thread_ident: int
+    atomic_blocks: list[Any]
     in_atomic_block: bool
     run_on_commit: list[Any]
     run_commit_hooks_on_set_autocommit_on: bool
@@ -67,6 +69,8 @@ class SessionMixin(SeeingMixin):
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
         super().__init__(settings_dict, ServedAlias(alias))  # type: ignore[call-arg]
+        #: Of each block that a coroutine has entered, what its operations are made in.
+        self._entered: list[Any] = []
 
     def get_pool(
         self, config: Any, *, make_config: Callable[[Any], Any] | None = None, **limits: Any
@@ -141,6 +145,8 @@ class SessionMixin(SeeingMixin):
             self._end_block()
         elif self._block is None and not _core.is_pinned():
             self._block = _core.begin_block()
+            # Only Atomic says so; by hand a transaction is followed by the next.
+            self._block_of_atomic = force_begin_transaction_with_broken_autocommit
 
     # Django marks a block for rollback when what it runs there raises. In a coroutine no
     # statement can have failed: what was raised is the refusal, and the block is whole.
@@ -164,6 +170,7 @@ class SessionMixin(SeeingMixin):
         A COMMIT that took place all the same calls the functions given to on_commit(), with the
         exception on its way. Where nobody knows whether it did, the log names them.
         """
+        self._seal_block()
         try:
             super().commit()  # type: ignore[misc]
         except Exception:
@@ -182,6 +189,10 @@ class SessionMixin(SeeingMixin):
                         ", ".join(getattr(fn, "__qualname__", repr(fn)) for _, fn, _ in lost),
                     )
             raise
+
+    def rollback(self) -> None:
+        self._seal_block()
+        super().rollback()  # type: ignore[misc]
 
     def close(self) -> None:
         if self._is_kept():
@@ -204,6 +215,23 @@ class SessionMixin(SeeingMixin):
     def _refuse_in_coroutines(self) -> None:
         if _core.where() in (_core.LOOP, _core.DRIVEN):
             _core.check_session(self.alias)
+
+    def enter_block(self) -> None:
+        """A coroutine has entered a block, or a savepoint in one."""
+        nested = len(self.atomic_blocks) > 1
+        none = _core.is_pinned() or self._block is None
+        self._entered.append(None if none else _core.begin_block() if nested else self._block)
+
+    def settle_block(self) -> None:
+        """It is about to leave it: what has begun inside is finished first."""
+        _core.settle_block(self._entered[-1])
+
+    def leave_block(self) -> None:
+        _core.end_block(self._entered.pop())
+
+    def _seal_block(self) -> None:
+        if self._block is not None and self._block_of_atomic and not self.in_atomic_block:
+            _core.seal_block(self._block)
 
     def _end_block(self) -> None:
         block, self._block = self._block, None
