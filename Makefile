@@ -1,6 +1,6 @@
 # Every target sets up what it needs on a fresh machine, and is quick the second time.
 # Each has its own .venv-*/ and build/*/; `make clean` removes them.
-.PHONY: help demo test test-c django-suite packages-suite lint asan fuzz docs bench clean
+.PHONY: help demo test test-c django-suite packages-suite lint asan fuzz docs bench bench-docs clean
 
 DB ?= sqlite
 ARGS ?=
@@ -23,6 +23,7 @@ help:
 	@echo "make bench WORK=http [MIDDLEWARE=1]   requests a second beside Django's servers, on PostgreSQL"
 	@echo "make bench WORK=instructions [DB=postgresql] [WORKS='get_10 create']"
 	@echo "                                      instructions for a call, counted by callgrind"
+	@echo "make bench-docs                       all of it, into docs/performance.md"
 	@echo "make docs                             the documentation, into build/docs"
 
 demo:
@@ -72,11 +73,19 @@ ifeq ($(WORK),http)
 	@tools/run bench+wrk python bench/web/run.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MIDDLEWARE),--middleware) $(ARGS)
 else ifeq ($(WORK),instructions)
 	@tools/run bench+valgrind python bench/count.py --engine $(DB) $(if $(WORKS),--works $(WORKS)) \
-	  $(if $(CONTENDERS),--contenders "$(CONTENDERS)")
+	  $(if $(CONTENDERS),--contenders "$(CONTENDERS)") $(ARGS)
 else
 	@tools/run bench python bench/run.py --engine $(DB) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WORKS),--works $(WORKS)) \
 	  $(if $(CONTENDERS),--contenders "$(CONTENDERS)") $(ARGS)
 endif
+
+# All figures of docs/performance.md, one run after the other; half an hour on an idle machine.
+bench-docs:
+	@$(MAKE) --no-print-directory bench DB=postgresql ARGS=--docs
+	@$(MAKE) --no-print-directory bench DB=sqlite ARGS=--docs
+	@$(MAKE) --no-print-directory bench WORK=http ARGS=--docs
+	@$(MAKE) --no-print-directory bench WORK=instructions DB=postgresql ARGS=--docs
+	@$(MAKE) --no-print-directory bench WORK=instructions DB=sqlite ARGS=--docs
 
 docs:
 	@tools/run docs mkdocs build -q --strict

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import entries
+import pages
 import stage
 from lanes import Lane
 from work import WORKS, Work, chosen
@@ -37,7 +38,7 @@ FEWER = {
     "tasks": ("10 tasks get one each", 10),
 }
 LEFT_OUT = {"rows_10000", "stream", "bulk_update"}  # unless they are asked for: they take minutes
-PROFILES = stage.ROOT.parent / "build" / "bench" / "callgrind"
+PROFILES = pages.OUT / "callgrind"
 
 
 def times_of(work: Work) -> tuple[int, int]:
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("sqlite", "postgresql"), required=True)
     parser.add_argument("--works", nargs="*", default=[])
     parser.add_argument("--contenders", default="")
+    parser.add_argument("--docs", action="store_true", help="also into docs/performance.md")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.contenders = options.contenders or DEFAULT
@@ -180,8 +182,10 @@ def main() -> None:
         env = os.environ | {"PYTHONHASHSEED": "0", "VINYL_BENCH_CALLGRIND": str(library)}
         subprocess.run([*command, *again], env=env, check=True)
         counts = counts_of(Path(directory), options.engine)
-    print(f"Thousands of instructions for one call · their ratio to {entries.BASE}\n")
-    print("\n".join(table(options.engine, works, counts)))
+    head = f"{pages.machine()}. Thousands of instructions for one call · ratio to {entries.BASE}."
+    text = "\n".join([head, "", *table(options.engine, works, counts)]) + "\n"
+    pages.keep(f"instructions-{options.engine}", text, {}, counts, options.docs)
+    print(text)
 
 
 if __name__ == "__main__":

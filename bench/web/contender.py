@@ -18,6 +18,7 @@ class Contender:
     apps: tuple[str, ...] = ()
     database: dict[str, Any] = field(default_factory=dict)
     model_base: str = ""
+    package: str = ""  # left out where it is not installed
 
     def settings(self, database: dict[str, Any], middleware: bool) -> dict[str, Any]:
         """What settings.py reads from VINYL_BENCH_CONTENDER."""
@@ -52,6 +53,7 @@ CONTENDERS = (
         "async_backend", "django_async_backend.db.backends.postgresql",
         apps=("django_async_backend",), database=POOLED,
         model_base="django_async_backend.db.models.base.AsyncModelMixin",
+        package="django-async-backend",
     ),
     Contender(
         "vinyl, uvicorn", "uvicorn", "vinyl.asgi.get_asgi_application",

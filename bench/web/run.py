@@ -14,7 +14,6 @@ import contextlib
 import html
 import json
 import os
-import platform
 import re
 import signal
 import statistics
@@ -24,13 +23,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
-sys.path[:0] = [str(ROOT.parent.parent / "tools")]
+sys.path[1:1] = [str(ROOT.parent.parent / "tools"), str(ROOT.parent)]
 
+import chart  # noqa: E402
+import pages  # noqa: E402
 from contender import BASE, CONTENDERS, Contender  # noqa: E402
 from private_postgres import PrivatePostgres, free_port  # noqa: E402
 
@@ -44,10 +44,13 @@ class Work:
 WORKS = {
     "json": Work("JSON, no query", 1),
     "get": Work("one get", 1),
-    "gets": Work("twenty gets", 3),
+    "gets": Work("twenty gets", 2),
     "fortunes": Work("fortunes", 1),
-    "updates": Work("twenty updates", 5),
+    "updates": Work("twenty updates", 4),
 }
+# The figures to reach, of vinyl under uvicorn: issue 8.
+TARGETS = {"get": 1.8, "gets": 3.5}
+TARGET_OF = "vinyl, uvicorn"
 CLIENTS = 64
 THREADS = 8
 START_SECONDS = 60.0
@@ -108,7 +111,7 @@ class Server:
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         used = self.cpu() - before
-        if re.search(r"Non-2xx|connect [1-9]", done):
+        if re.search(r"Non-2xx|(connect|read|write) [1-9]", done):
             raise SystemExit(f"{self.contender.name}, {path}: {done}")
         self._settle()
         count = int(re.search(r"(\d+) requests in", done)[1])
@@ -190,14 +193,15 @@ def environ_of(contender: Contender, entry: dict[str, Any], middleware: bool) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=2, help="of a light work's round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=1, help="of a light work's round")
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--middleware", action="store_true", help="startproject's middleware")
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--only", nargs="+", help="parts of contenders' names")
-    parser.add_argument("--json", type=Path, help="where the samples of every round go")
+    parser.add_argument("--docs", action="store_true", help="also into docs/performance.md")
     options = parser.parse_args()
+    options.load = os.getloadavg()[0]
     with database() as (entry, postgres), contextlib.ExitStack() as stack:
         env = environ_of(BASE, entry, False)
         subprocess.run([sys.executable, "-c", FILL], cwd=ROOT, env=env, check=True)
@@ -206,15 +210,23 @@ def main() -> None:
             only = options.only or [contender.name]
             if contender is not BASE and not any(part in contender.name for part in only):
                 continue
+            if contender.package and not pages.versions([contender.package]):
+                print(f"{contender.name} is not installed here", file=sys.stderr, flush=True)
+                continue
             servers.append(Server(contender, environ_of(contender, entry, options.middleware)))
             stack.callback(servers[-1].stop)
         for server in servers:
             server.wait_until_up()
         check(servers, postgres)
         samples = measure(servers, options)
-    if options.json:
-        options.json.write_text(json.dumps(samples, default=vars))
-    print("\n".join(["", *report(samples, options)]))
+    text = "\n".join(report(samples, options)) + "\n"
+    part = "http-middleware" if options.middleware else "http"
+    drawn = {f"bench/{part}.svg": chart.draw(CHART, panels(samples), most=4.0)}
+    found = {
+        path: {n: [vars(s) for s in each] for n, each in of.items()} for path, of in samples.items()
+    }
+    pages.keep(part, text, drawn, found, options.docs)
+    print(text)
 
 
 def measure(servers: list[Server], options: Any) -> dict[str, dict[str, list[Sample]]]:
@@ -224,8 +236,9 @@ def measure(servers: list[Server], options: Any) -> dict[str, dict[str, list[Sam
         by_name = samples[path] = {server.contender.name: [] for server in servers}
         for server in servers:
             server.measure(path, work.longer, options.clients)  # warm
-        for _ in range(options.rounds):
-            for server in servers:
+        for number in range(options.rounds):
+            # There and back, so that nobody always follows the same one.
+            for server in servers if number % 2 == 0 else reversed(servers):
                 by_name[server.contender.name].append(
                     server.measure(path, options.seconds * work.longer, options.clients)
                 )
@@ -238,21 +251,61 @@ def measure(servers: list[Server], options: Any) -> dict[str, dict[str, list[Sam
 def _cell(found: list[Sample], base: list[Sample]) -> str:
     rate = statistics.median(sample.rate for sample in found)
     cpu = statistics.median(sample.cpu for sample in found)
-    ratios = [mine.rate / theirs.rate for mine, theirs in zip(found, base, strict=True)]
-    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
+    of = ratios(found, base)
+    spread = f"{statistics.median(of):.2f} ({min(of):.2f} - {max(of):.2f})"
     return f"{rate:,.0f} · {spread} · {cpu:,.0f} µs"
+
+
+def ratios(found: list[Sample], base: list[Sample]) -> list[float]:
+    return [mine.rate / theirs.rate for mine, theirs in zip(found, base, strict=True)]
+
+
+def targets(samples: dict[str, dict[str, list[Sample]]]) -> list[str]:
+    lines = []
+    for path, least in TARGETS.items():
+        if TARGET_OF in (of := samples.get(path, {})):
+            mine = statistics.median(ratios(of[TARGET_OF], of[BASE.name]))
+            verdict = "reached" if mine >= least else "**missed**"
+            lines.append(f"| {WORKS[path].title}, {TARGET_OF} | {least} | {mine:.2f} | {verdict} |")
+    return (
+        ["| figure to reach | at least | measured | |", "|---|---|---|---|", *lines, ""]
+        if lines
+        else []
+    )
+
+
+CHART = "Requests a second of one worker, by synchronous Django's: more is better"
+
+
+def panels(samples: dict[str, dict[str, list[Sample]]]) -> list[chart.Panel]:
+    found = []
+    for path, of in samples.items():
+        base = of[BASE.name]
+        bars = [
+            chart.Bar(name, chart.kind_of(name), tuple(ratios(each, base)))
+            for name, each in of.items()
+            if name != BASE.name
+        ]
+        rate = statistics.median(sample.rate for sample in base)
+        found.append(chart.Panel(f"{WORKS[path].title} · {rate:,.0f}/s", tuple(bars)))
+    return found
 
 
 def report(samples: dict[str, dict[str, list[Sample]]], options: Any) -> list[str]:
     names = list(next(iter(samples.values())))
-    packages = ("Django", "uvicorn", "uvloop", "gunicorn", "psycopg", "django-async-backend")
+    packages = ["Django", "uvicorn", "uvloop", "gunicorn", "psycopg", "django-async-backend"]
+    name = "http-middleware" if options.middleware else "http"
     lines = [
-        f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in packages)
-        + f"; wrk -c {options.clients}, {options.rounds} rounds of {options.seconds} s, "
+        f"{pages.machine()}; "
+        + ", ".join(f"{name} {number}" for name, number in pages.versions(packages).items())
+        + f"; wrk -c {options.clients}, {options.rounds} rounds of {options.seconds} s or more, "
         + ("startproject's middleware" if options.middleware else "no middleware")
-        + f", load {os.getloadavg()[0]:.1f}",
-        "requests/s · ratio to the first column (least - most) · processor time for a request",
+        + f"; load {options.load:.1f} before.",
+        "",
+        f"![{CHART}](bench/{name}.svg)",
+        "",
+        *targets(samples),
+        "Requests a second · ratio to Django's (least - most) · processor time for a request.",
         "",
         "| | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),
