@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -104,6 +104,26 @@ class AsyncCopy:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while data := await self.read():
             yield data
+
+    async def write_row(self, row: Sequence[Any]) -> None:
+        """Sends a row of values, in the text format or, as the statement says, the binary one."""
+        # Rows are kept and sent together: most of them need no fiber.
+        if self._run(self._copy._keep_row, row):
+            await Operation(self._run, (self._copy._send_rows,))
+
+    async def rows(self) -> AsyncIterator[tuple[Any, ...]]:
+        """The rows as tuples: of text, or of what ``set_types()`` has named."""
+        while rows := await Operation(self._run, (self._copy._read_rows, ITER_CHUNK)):
+            for row in rows:
+                yield row
+
+    def read_row(self) -> Operation[tuple[Any, ...] | None]:
+        """The next row; None at the end."""
+        return Operation(self._run, (self._copy.read_row,))
+
+    def set_types(self, types: Sequence[int | str]) -> None:
+        """The types of the columns, by names or oids."""
+        self._run(self._copy.set_types, types)
 
     def _start(self) -> None:
         database = self._cursor.db

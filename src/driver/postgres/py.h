@@ -220,6 +220,38 @@ int pg_named_close_wait(pg_cursor *cursor);
 void pg_named_drop(pg_cursor *cursor);
 
 /* --- py_copy.c --- */
+typedef struct pg_copy {
+    PyObject_HEAD
+    pg_cursor *cursor;
+    PyObject *sql; /* with literals; NULL once started */
+    int running, out, binary;
+    int was_in_txn;
+    int drained; /* libpq has said that there is no more data */
+    /* rows */
+    int begun;      /* the binary format's signature was written or read */
+    int by_rows;    /* write_row() was used */
+    vnl_buf unsent; /* of write_row() */
+    PyObject *tx;   /* psycopg's Transformer, where C does not dump; or NULL */
+    Oid *types;     /* of set_types() */
+    Py_ssize_t ntypes;
+} pg_copy;
+
+/* The next block, to be given to PQfreemem.  1, 0 at the end, -1 with an exception.  `wait` 0: also
+ * 0 when none is here yet. */
+int pg_copy_next_wait(pg_copy *copy, int wait, char **data, int *len);
+/* Sends what write_row() has kept.  0, or -1 with an exception. */
+int pg_copy_flush_wait(pg_copy *copy);
+int pg_copy_check(pg_copy *copy, int out);
+
+/* --- py_copy_rows.c --- */
+/* Keeps a row to be sent.  0, or -1 with an exception and nothing kept. */
+int pg_copy_add_row(pg_copy *copy, PyObject *row);
+/* A binary COPY's end, after rows and after nothing. */
+int pg_copy_end_rows(pg_copy *copy);
+/* The next row, new; NULL with no exception at the end, and, with `wait` 0, when none is here. */
+PyObject *pg_copy_read_wait(pg_copy *copy, int wait);
+int pg_copy_set_types(pg_copy *copy, PyObject *types);
+
 extern PyType_Spec pg_copy_spec;
 /* Cursor.copy(query, params=None) */
 PyObject *pg_cursor_copy(pg_cursor *cursor, PyObject *args);

@@ -7,15 +7,10 @@
 #include "py.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
-typedef struct pg_copy {
-    PyObject_HEAD
-    pg_cursor *cursor;
-    PyObject *sql; /* with literals; NULL once started */
-    int running, out;
-    int was_in_txn;
-} pg_copy;
+#define FULL 32768 /* bytes of rows that are kept before they are sent */
 
 PyObject *
 pg_cursor_copy(pg_cursor *cur, PyObject *args)
@@ -102,12 +97,13 @@ copy_enter(PyObject *op, PyObject *unused)
         return NULL;
     }
     copy->out = PQresultStatus(result) == PGRES_COPY_OUT;
+    copy->binary = PQbinaryTuples(result);
     PQclear(result);
     return Py_NewRef(op);
 }
 
-static int
-check_running(pg_copy *copy, int out)
+int
+pg_copy_check(pg_copy *copy, int out)
 {
     if (copy->running && copy->out == out) {
         return 0;
@@ -136,11 +132,41 @@ finish(pg_copy *copy, vnl_pg_status status, PGresult *result)
     return rc;
 }
 
+/* `data` stays where it is meanwhile. */
+static int
+send_wait(pg_copy *copy, const char *data, Py_ssize_t len)
+{
+    vnl_pg_status status = VNL_PG_OK;
+    for (Py_ssize_t at = 0; at < len && status == VNL_PG_OK; at += 65536) {
+        if (pg_copy_check(copy, 0) < 0) { /* ended while it waited */
+            return -1;
+        }
+        int part = (int)(len - at < 65536 ? len - at : 65536);
+        status = vnl_pg_copy_put_wait(copy->cursor->link->conn, data + at, part,
+                                      pg_link_deadline(copy->cursor->link));
+    }
+    if (status != VNL_PG_OK) {
+        fail(copy, status, NULL);
+        return -1;
+    }
+    return 0;
+}
+
+int
+pg_copy_flush_wait(pg_copy *copy)
+{
+    size_t len = 0;
+    char *data = vnl_buf_steal(&copy->unsent, &len);
+    int rc = data != NULL ? send_wait(copy, data, (Py_ssize_t)len) : 0;
+    free(data);
+    return rc;
+}
+
 static PyObject *
 copy_write(PyObject *op, PyObject *data)
 {
     pg_copy *copy = (pg_copy *)op;
-    if (check_running(copy, 0) < 0) {
+    if (pg_copy_check(copy, 0) < 0 || pg_copy_flush_wait(copy) < 0) {
         return NULL;
     }
     Py_buffer view = {0};
@@ -159,56 +185,106 @@ copy_write(PyObject *op, PyObject *data)
     else {
         return NULL;
     }
+    copy->begun = 1; /* whoever writes bytes writes the signature and the trailer too */
     /* The caller may drop its argument while the fiber waits. */
     Py_INCREF(data);
-    vnl_pg_status status = VNL_PG_OK;
-    for (Py_ssize_t at = 0; at < len && status == VNL_PG_OK; at += 65536) {
-        int part = (int)(len - at < 65536 ? len - at : 65536);
-        status = vnl_pg_copy_put_wait(copy->cursor->link->conn, bytes + at, part,
-                                      pg_link_deadline(copy->cursor->link));
-    }
+    int rc = send_wait(copy, bytes, len);
     if (view.obj != NULL) {
         PyBuffer_Release(&view);
     }
     Py_DECREF(data);
-    if (status != VNL_PG_OK) {
-        fail(copy, status, NULL);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+copy_keep_row(PyObject *op, PyObject *row)
+{
+    pg_copy *copy = (pg_copy *)op;
+    if (pg_copy_check(copy, 0) < 0 || pg_copy_add_row(copy, row) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(copy->unsent.len >= FULL);
+}
+
+static PyObject *
+copy_send_rows(PyObject *op, PyObject *unused)
+{
+    pg_copy *copy = (pg_copy *)op;
+    if (pg_copy_check(copy, 0) < 0 || pg_copy_flush_wait(copy) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+static PyObject *
+copy_write_row(PyObject *op, PyObject *row)
+{
+    PyObject *full = copy_keep_row(op, row);
+    int send = full == Py_True;
+    Py_XDECREF(full);
+    return full == NULL ? NULL : send ? copy_send_rows(op, NULL) : Py_NewRef(Py_None);
+}
+
+int
+pg_copy_next_wait(pg_copy *copy, int wait, char **data, int *len)
+{
+    vnl_pg_conn *conn = copy->cursor->link->conn;
+    *len = 0;
+    if (!copy->drained) {
+        vnl_pg_status status = VNL_PG_OK;
+        if (wait) {
+            status = vnl_pg_copy_get_wait(conn, pg_link_deadline(copy->cursor->link), data, len);
+        }
+        else {
+            *len = PQgetCopyData(conn->pg, data, 1);
+        }
+        if (status != VNL_PG_OK) {
+            fail(copy, status, NULL);
+            return -1;
+        }
+        if (*len > 0) {
+            return 1;
+        }
+        copy->drained = wait || *len < 0;
+    }
+    if (!wait) {
+        return 0;
+    }
+    PGresult *result = NULL;
+    vnl_pg_status status = vnl_pg_copy_finish_wait(conn, pg_link_deadline(copy->cursor->link), &result);
+    return finish(copy, status, result);
 }
 
 /* The next block, or NULL: at the end with no exception. */
 static PyObject *
 next_block(pg_copy *copy)
 {
-    vnl_pg_conn *conn = copy->cursor->link->conn;
     char *data = NULL;
     int len = 0;
-    vnl_pg_status status = vnl_pg_copy_get_wait(conn, pg_link_deadline(copy->cursor->link), &data, &len);
-    if (status != VNL_PG_OK) {
-        fail(copy, status, NULL);
+    if (pg_copy_next_wait(copy, 1, &data, &len) <= 0) {
         return NULL;
     }
-    if (len > 0) {
-        PyObject *block = PyBytes_FromStringAndSize(data, len);
-        PQfreemem(data);
-        return block;
-    }
-    PGresult *result = NULL;
-    status = vnl_pg_copy_finish_wait(conn, pg_link_deadline(copy->cursor->link), &result);
-    finish(copy, status, result);
-    return NULL;
+    PyObject *block = PyBytes_FromStringAndSize(data, len);
+    PQfreemem(data);
+    copy->begun = 1;
+    return block;
+}
+
+/* Whether all has been read. */
+static int
+is_read(const pg_copy *copy)
+{
+    return !copy->running && copy->out && copy->sql == NULL;
 }
 
 static PyObject *
 copy_read(PyObject *op, PyObject *unused)
 {
     pg_copy *copy = (pg_copy *)op;
-    if (!copy->running && copy->out && copy->sql == NULL) {
+    if (is_read(copy)) {
         return PyBytes_FromStringAndSize("", 0);
     }
-    if (check_running(copy, 1) < 0) {
+    if (pg_copy_check(copy, 1) < 0) {
         return NULL;
     }
     PyObject *block = next_block(copy);
@@ -219,10 +295,68 @@ static PyObject *
 copy_iternext(PyObject *op)
 {
     pg_copy *copy = (pg_copy *)op;
-    if (!copy->running && copy->out && copy->sql == NULL) {
+    if (is_read(copy)) {
         return NULL;
     }
-    return check_running(copy, 1) < 0 ? NULL : next_block(copy);
+    return pg_copy_check(copy, 1) < 0 ? NULL : next_block(copy);
+}
+
+static PyObject *
+copy_read_row(PyObject *op, PyObject *unused)
+{
+    pg_copy *copy = (pg_copy *)op;
+    if (is_read(copy)) {
+        Py_RETURN_NONE;
+    }
+    PyObject *row = pg_copy_check(copy, 1) < 0 ? NULL : pg_copy_read_wait(copy, 1);
+    return row != NULL || PyErr_Occurred() ? row : Py_NewRef(Py_None);
+}
+
+/* At least one row, and those that are here already. */
+static PyObject *
+copy_read_rows(PyObject *op, PyObject *limit)
+{
+    pg_copy *copy = (pg_copy *)op;
+    Py_ssize_t most = PyLong_AsSsize_t(limit);
+    PyObject *rows = most == -1 && PyErr_Occurred() ? NULL : PyList_New(0);
+    if (rows == NULL || is_read(copy)) {
+        return rows;
+    }
+    if (pg_copy_check(copy, 1) < 0) {
+        Py_DECREF(rows);
+        return NULL;
+    }
+    for (Py_ssize_t n = 0; n < most; n++) {
+        PyObject *row = pg_copy_read_wait(copy, n == 0);
+        if (row == NULL || PyList_Append(rows, row) < 0) {
+            Py_XDECREF(row);
+            break;
+        }
+        Py_DECREF(row);
+    }
+    if (PyErr_Occurred()) {
+        Py_CLEAR(rows);
+    }
+    return rows;
+}
+
+static PyObject *
+copy_rows(PyObject *op, PyObject *unused)
+{
+    PyObject *read = PyObject_GetAttrString(op, "read_row");
+    PyObject *rows = read != NULL ? PyCallIter_New(read, Py_None) : NULL;
+    Py_XDECREF(read);
+    return rows;
+}
+
+static PyObject *
+copy_set_types(PyObject *op, PyObject *types)
+{
+    pg_copy *copy = (pg_copy *)op;
+    if (pg_copy_check(copy, copy->out) < 0 || pg_copy_set_types(copy, types) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 /* Ends a copy that is left early; the exception in flight, if any, is kept by Python. */
@@ -249,6 +383,12 @@ copy_exit(PyObject *op, PyObject *args)
         abandon(copy);
         Py_RETURN_NONE;
     }
+    if (type == Py_None && (pg_copy_end_rows(copy) < 0 || pg_copy_flush_wait(copy) < 0)) {
+        if (copy->running) {
+            abandon(copy); /* out of memory: nothing of it may be stored */
+        }
+        return NULL;
+    }
     PGresult *result = NULL;
     const char *error = type != Py_None ? "the program that sends the data failed" : NULL;
     vnl_pg_status status =
@@ -266,6 +406,7 @@ copy_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(((pg_copy *)op)->cursor);
+    Py_VISIT(((pg_copy *)op)->tx);
     return 0;
 }
 
@@ -286,6 +427,9 @@ copy_dealloc(PyObject *op)
         release(copy);
         PyErr_Restore(error_type, error, trace);
     }
+    vnl_buf_free(&copy->unsent);
+    PyMem_Free(copy->types);
+    Py_CLEAR(copy->tx);
     Py_CLEAR(copy->sql);
     Py_CLEAR(copy->cursor);
     type->tp_free(op);
@@ -295,6 +439,15 @@ copy_dealloc(PyObject *op)
 static PyMethodDef copy_methods[] = {
     {"write", copy_write, METH_O, "Sends str (as UTF-8) or bytes of a COPY … FROM STDIN."},
     {"read", copy_read, METH_NOARGS, "The next block of a COPY … TO STDOUT as bytes; b'' at the end."},
+    {"write_row", copy_write_row, METH_O, "Sends a sequence of values as a row of a COPY … FROM STDIN."},
+    {"read_row", copy_read_row, METH_NOARGS,
+     "The next row of a COPY … TO STDOUT as a tuple; None at the end."},
+    {"rows", copy_rows, METH_NOARGS, "Iterates over the rows of a COPY … TO STDOUT."},
+    {"set_types", copy_set_types, METH_O,
+     "The columns' types, by names or oids; without them rows are read as text (binary: bytes)."},
+    {"_keep_row", copy_keep_row, METH_O, "write_row() without sending; whether it is time to."},
+    {"_send_rows", copy_send_rows, METH_NOARGS, NULL},
+    {"_read_rows", copy_read_rows, METH_O, "A list of at least one row and at most so many; [] at the end."},
     {"__enter__", copy_enter, METH_NOARGS, NULL},
     {"__exit__", copy_exit, METH_VARARGS, NULL},
     {NULL},
