@@ -15,6 +15,29 @@ from vinyl.exceptions import NotFetched
 ITER_CHUNK = 100
 
 
+def _named(name: str) -> Any:
+    """Calls a method of Django's cursor, under its name for messages."""
+
+    def call(method: Callable[..., Any], *args: Any) -> Any:
+        return method(*args)
+
+    call.__qualname__ = f"cursor.{name}"
+    return call
+
+
+def _returning_cursor(name: str) -> Any:
+    def call(cursor: AsyncCursor, method: Callable[..., Any], *args: Any) -> AsyncCursor:
+        method(*args)
+        return cursor
+
+    call.__qualname__ = f"cursor.{name}"
+    return call
+
+
+_execute, _executemany = map(_returning_cursor, ("execute", "executemany"))
+_fetchone, _fetchmany, _fetchall = map(_named, ("fetchone", "fetchmany", "fetchall"))
+
+
 class AsyncCursor:
     """Django's CursorWrapper (or CursorDebugWrapper) with its I/O awaited."""
 
@@ -22,22 +45,22 @@ class AsyncCursor:
         self._cursor = cursor
 
     def execute(self, sql: Any, params: Any = None) -> Operation[Any]:
-        return Operation(self._run, (self._cursor.execute, sql, params))
+        return Operation(_execute, (self, self._cursor.execute, sql, params))
 
     def executemany(self, sql: Any, param_list: Any) -> Operation[Any]:
-        return Operation(self._run, (self._cursor.executemany, sql, param_list))
+        return Operation(_executemany, (self, self._cursor.executemany, sql, param_list))
 
     def callproc(self, procname: str, params: Any = None, kparams: Any = None) -> Operation[Any]:
         return Operation(self._cursor.callproc, (procname, params, kparams))
 
     def fetchone(self) -> Operation[Any]:
-        return Operation(self._cursor.fetchone)
+        return Operation(_fetchone, (self._cursor.fetchone,))
 
     def fetchmany(self, size: int | None = None) -> Operation[Any]:
-        return Operation(self._cursor.fetchmany, () if size is None else (size,))
+        return Operation(_fetchmany, (self._cursor.fetchmany, *(() if size is None else (size,))))
 
     def fetchall(self) -> Operation[Any]:
-        return Operation(self._cursor.fetchall)
+        return Operation(_fetchall, (self._cursor.fetchall,))
 
     def close(self) -> Operation[Any]:
         return Operation(self._cursor.close)
@@ -48,10 +71,6 @@ class AsyncCursor:
         Raises NotSupportedError on other engines.
         """
         return AsyncCopy(self._cursor, sql, params)
-
-    def _run(self, method: Callable[..., Any], *args: Any) -> AsyncCursor:
-        method(*args)
-        return self
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         while rows := await self.fetchmany(ITER_CHUNK):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.utils import DataError, OperationalError
 
@@ -14,6 +16,9 @@ class NotFetched(SynchronousOnlyOperation):
     The message names what was used and the cure: ``await`` it, or run the
     synchronous code that needs it with ``vinyl.run``.
     """
+
+    #: The un-awaited operation that was used, if it was one.
+    operation: Any = None
 
 
 class PoolTimeout(OperationalError):

@@ -23,6 +23,29 @@ class Ready:
         yield
 
 
+class Known(int):
+    """A number that took no I/O: plain for synchronous code, awaitable for who awaits it."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return int(self)
+        yield
+
+
+class KnownTruth(Known):
+    """The same for True and False."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return bool(self)
+        yield
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
+
+
 class Pending:
     """An unfetched relation: awaiting it fetches, every other use raises NotFetched.
 

@@ -24,7 +24,7 @@ from vinyl.exceptions import NotFetched
 from vinyl.inserting import assign_returned, split_new
 from vinyl.instance import settle
 from vinyl.ownership import Owner, owned, owner
-from vinyl.pending import Ready
+from vinyl.pending import Known, KnownTruth, Ready
 from vinyl.plan.fetch import fetch
 from vinyl.plan.query import PlannedQuery
 
@@ -51,6 +51,9 @@ TERMINALS = (
     "update",
     "update_or_create",
 )
+# Those of them that a fetched queryset answers by itself, and how it does so to sync code: a
+# paginator, a template.
+KNOWN: dict[str, type[Known]] = {"contains": KnownTruth, "count": Known, "exists": KnownTruth}
 DEFAULT_CHUNK = 2000
 
 
@@ -290,7 +293,11 @@ def _terminal(name: str) -> Any:
     @functools.wraps(getattr(QuerySet, name))
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         django = getattr(super(VinylQuerySetMixin, self), name)
-        return django(*args, **kwargs) if self._vinyl_plain() else Operation(django, args, kwargs)
+        if self._vinyl_plain():
+            return django(*args, **kwargs)
+        if name in KNOWN and self._result_cache is not None and not written_in_coroutine():
+            return KNOWN[name](django(*args, **kwargs))
+        return Operation(django, args, kwargs)
 
     return _ours(method)
 
@@ -414,16 +421,18 @@ def tried(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     that makes the call in a fiber."""
     try:
         return call(*args, **kwargs)
-    except NotFetched:
+    except NotFetched as error:
+        if error.operation is not None:
+            error.operation.close()  # made and used by the call, which is made again
         return Operation(call, args, kwargs)
 
 
 def _custom(method: Callable[..., Any]) -> Any:
-    """A method of the user's own, on the queryset of an instance's related manager."""
+    """A method of the user's own, on a queryset class that knows nothing of vinyl."""
 
     @functools.wraps(method)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self._vinyl_strict or self._vinyl_plain():
+        if self._vinyl_plain():
             return method(self, *args, **kwargs)
         return tried(method, (self, *args), kwargs)
 

@@ -8,8 +8,17 @@ raise_not_awaited(PyObject *op, const char *use)
 {
     PyObject *name = vnl_operation_name(op);
     if (name != NULL) {
-        vnl_raise("NotFetched", "%S() was not awaited and cannot be %s: write 'await' before it.", name, use);
+        vnl_raise("NotFetched",
+                  "%S() was not awaited and cannot be %s: write 'await' before it, or run the synchronous "
+                  "code that needs it with vinyl.run().",
+                  name, use);
         Py_DECREF(name);
+        /* For who makes the call again in a fiber: this one is given up then. */
+        PyObject *error = PyErr_GetRaisedException();
+        if (PyObject_SetAttrString(error, "operation", op) < 0) {
+            PyErr_Clear();
+        }
+        PyErr_SetRaisedException(error);
     }
 }
 

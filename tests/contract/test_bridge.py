@@ -84,6 +84,10 @@ async def test_cursor(database) -> None:
         assert [tuple(row) for row in await cur.fetchmany(1)] == [("b",)]
         assert [tuple(row) for row in await cur.fetchall()] == [("c",)]
         assert await cur.fetchone() is None
+        unawaited = cur.fetchall()
+        with pytest.raises(NotFetched, match=r"^cursor\.fetchall\(\) was not awaited"):
+            list(unawaited)
+        assert await unawaited == []
         await cur.execute("SELECT title FROM press_article ORDER BY title")
         assert [row[0] async for row in cur] == ["a", "b", "c", "d"]
         await cur.executemany("INSERT INTO press_topic (name) VALUES (%s)", [("x",), ("y",)])

@@ -8,8 +8,10 @@ import pickle
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
+from django.core.paginator import Paginator
 from django.db.models import Count, F, Prefetch, QuerySet
-from press.models import Article, LoudNotice, Notice, Stamped, Topic, Writer
+from django.template import Context, Engine
+from press.models import Article, LoudNotice, Notice, PlainQuerySet, Stamped, Topic, Writer
 from press.seed import seed
 
 import vinyl
@@ -345,9 +347,40 @@ async def test_custom_querysets(database) -> None:
     assert isinstance(Notice.plain, vinyl.VinylManager)
 
 
-async def test_from_queryset_of_a_plain_one(database) -> None:
-    from press.models import PlainQuerySet
+async def test_methods_of_a_plain_queryset_that_fetch(database) -> None:
+    await seed()
+    manager = vinyl.VinylManager.from_queryset(PlainQuerySet)()
+    manager.model = Article
+    assert await manager.all().longest() == "c"
+    assert await manager.filter(title="z").longest() == "none"
+    assert await manager.all().first_title() == "a"
+    assert (await manager.filter(title="d").really_delete())[0] == 1
+    assert await manager.all().lengthen() == 3
 
+
+async def test_a_fetched_one_tells_sync_code_how_many(database) -> None:
+    await seed()
+    queryset = Article.vinyl.order_by("title")
+    await queryset
+    pages = Paginator(queryset, 3)
+    assert (pages.count, pages.num_pages, titles(pages.page(2))) == (4, 2, ["d"])
+    template = Engine().from_string(
+        "{{ all.count }} {% if all.exists %}{{ all.exists }}{% endif %}"
+    )
+    assert template.render(Context({"all": queryset})) == "4 True"
+
+    def helper(what):
+        return what.count(), what.contains(queryset[0])
+
+    count, contains = helper(queryset)
+    assert (count, contains, await count, await contains) == (4, True, 4, True)
+    for unfetched in (queryset.filter(title="a"), Article.vinyl.order_by("title")):
+        with pytest.raises(NotFetched, match=r"write 'await'.*vinyl\.run\(\)") as caught:
+            Paginator(unfetched, 3).page(1)
+        assert await caught.value.operation == len(await unfetched)
+
+
+async def test_from_queryset_of_a_plain_one(database) -> None:
     await seed()
     made = vinyl.VinylManager.from_queryset(PlainQuerySet)
     manager = made()

@@ -48,6 +48,14 @@ class PlainQuerySet(models.QuerySet):
     def count(self) -> int:
         return super().count() + 0
 
+    def really_delete(self) -> tuple[int, dict[str, int]]:
+        return super().delete()
+
+    def longest(self) -> str:
+        if self.exists():
+            return self.order_by("-words")[0].title
+        return "none"
+
 
 class Stamped(models.Model):
     """An abstract parent with a save() of its own, and a related name with a placeholder."""
