@@ -253,7 +253,10 @@ def _cell(found: list[Sample], base: list[Sample]) -> str:
     cpu = statistics.median(sample.cpu for sample in found)
     of = ratios(found, base)
     spread = f"{statistics.median(of):.2f} ({min(of):.2f} - {max(of):.2f})"
-    return f"{rate:,.0f} · {spread} · {cpu:,.0f} µs"
+    used = statistics.median(
+        mine.cpu / theirs.cpu for mine, theirs in zip(found, base, strict=True)
+    )
+    return f"{rate:,.0f} · {spread} · {cpu:,.0f} µs ({used:.2f})"
 
 
 def ratios(found: list[Sample], base: list[Sample]) -> list[float]:
@@ -305,7 +308,7 @@ def report(samples: dict[str, dict[str, list[Sample]]], options: Any) -> list[st
         f"![{CHART}](bench/{name}.svg)",
         "",
         *targets(samples),
-        "Requests a second · ratio to Django's (least - most) · processor time for a request.",
+        "Requests a second · ratio to Django's (least - most) · processor time each (its ratio).",
         "",
         "| | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),
