@@ -62,6 +62,17 @@ class Pool:
 class Hydrator:
     def __init__(self, model: type, state: type, names: tuple[str, ...]) -> None: ...
 
+class Parameters:
+    def __init__(
+        self,
+        add: bool,
+        fields: tuple[tuple[Any, ...], ...],
+        has_key: bool,
+        low: Any = None,
+        high: Any = None,
+    ) -> None: ...
+    def of(self, instance: Any, connection: Any, /) -> tuple[Any, ...] | None: ...
+
 class RowPlan:
     def __init__(
         self,

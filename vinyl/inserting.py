@@ -4,7 +4,7 @@ Django's `SQLInsertCompiler.as_sql` asks ``pre_save_val`` and ``prepare_value`` 
 of each instance. Here it is given one stand-in for all instances, whose value for a field is
 the whole column, and asked for its statement as ever; ``assemble_as_sql``, which would write
 the placeholders of that one row, writes those of all of them. What a field does to a value is
-left out only where it is known to do nothing (`_rule`); else Django's own methods are called
+left out only where it is known to do nothing (`value_rule`); else Django's own methods are called
 for each value.
 """
 
@@ -75,13 +75,13 @@ def _known(cls: type[Field[Any, Any]]) -> type[Field[Any, Any]] | None:
     return None
 
 
-def _rule(field: Any, connection: Any) -> Rule | None:
+def value_rule(field: Any, connection: Any) -> Rule | None:
     """How to see that a value needs no preparing, or None when each has to be asked."""
     cls = type(field)
     if isinstance(field, ForeignKey):
         if cls.get_db_prep_save is not ForeignKey.get_db_prep_save:
             return None
-        rule = _rule(field.target_field, connection)
+        rule = value_rule(field.target_field, connection)
         # "" is no value for most fields' foreign keys.
         return rule if rule is not None and str not in rule[0] else None
     base = _known(cls)
@@ -187,7 +187,7 @@ class BulkInsert:
     def _column(self, field: Any, obj: Any) -> Column:
         rule = None
         if self.query.raw or _is_read_plainly(field):
-            rule = _rule(field, self.connection)
+            rule = value_rule(field, self.connection)
         if rule is not None:
             values = _core.plain_column(self._objs, field.attname, *rule)
             if values is not None:

@@ -14,6 +14,7 @@ from django.db.models import Model
 
 from vinyl._core import DRIVEN, LOOP, Operation, where, written_in_coroutine
 from vinyl.aliases import vinyl_alias
+from vinyl.plan import write
 
 METHODS = ("save", "delete", "refresh_from_db", "full_clean", "validate_unique")
 ASYNC_METHODS = ("asave", "adelete", "arefresh_from_db")
@@ -46,6 +47,7 @@ def adopt(objects: Iterable[Any]) -> None:
 def wrap_methods(model: type[Model]) -> None:
     """Wraps, in place, each class of the model's MRO that defines one of METHODS, so that
     a user's override with its super() call runs whole, in one fiber."""
+    write.install()
     for cls in model.__mro__:
         for name in METHODS:
             method = cls.__dict__.get(name)

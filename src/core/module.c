@@ -223,6 +223,10 @@ intern_names(vnl_state *state)
         {&state->str_field, "field"},
         {&state->str_attname, "attname"},
         {&state->str_vinyl_read, "_vinyl_read"},
+        {&state->str_ops, "ops"},
+        {&state->str_as_sql, "as_sql"},
+        {&state->str_resolve_expression, "resolve_expression"},
+        {&state->str_prepare_database_save, "prepare_database_save"},
         {&state->str_atomic_blocks, "atomic_blocks"},
         {&state->str_from_testcase, "_from_testcase"},
     };
@@ -232,7 +236,10 @@ intern_names(vnl_state *state)
         }
     }
     state->kw_context = PyTuple_Pack(1, state->str_context);
-    return state->kw_context == NULL ? -1 : 0;
+    PyObject *connection = PyUnicode_InternFromString("connection");
+    state->kw_connection = connection != NULL ? PyTuple_Pack(1, connection) : NULL;
+    Py_XDECREF(connection);
+    return state->kw_context == NULL || state->kw_connection == NULL ? -1 : 0;
 }
 
 static int
@@ -287,7 +294,8 @@ core_exec(PyObject *module)
         vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_pin_setup(module) < 0 ||
         vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
         vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0 ||
-        vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 || vnl_row_plan_setup(module) < 0 ||
+        vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 ||
+        vnl_parameters_setup(module) < 0 || vnl_row_plan_setup(module) < 0 ||
         vnl_value_rows_setup(module) < 0 || vnl_guard_setup(module) < 0) {
         return -1;
     }

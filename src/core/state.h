@@ -55,9 +55,14 @@ typedef struct {
     PyObject *str_field;
     PyObject *str_attname;
     PyObject *str_vinyl_read;
+    PyObject *str_ops;
+    PyObject *str_as_sql;
+    PyObject *str_resolve_expression;
+    PyObject *str_prepare_database_save;
     PyObject *str_atomic_blocks;
     PyObject *str_from_testcase;
     PyObject *kw_context; /* ("context",) */
+    PyObject *kw_connection;
     /* what all tasks of the running test share, or NULL */
     PyObject *pin;
     int op_cache, op_get_awaitable; /* bytecode numbers of this Python */

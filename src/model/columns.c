@@ -6,14 +6,8 @@
 
 #include "core/state.h"
 
-typedef struct {
-    PyObject *types; /* tuple of classes that need no preparing */
-    PyObject *test;  /* callable, or NULL: a value is plain unless it gives None or False */
-    PyObject *wrap;  /* callable, or NULL: what makes the parameter of a value */
-} column_rule;
-
-static int
-is_plain(const column_rule *rule, PyObject *value)
+int
+vnl_value_is_plain(const vnl_value_rule *rule, PyObject *value)
 {
     int known = 0;
     for (Py_ssize_t i = 0; !known && i < PyTuple_GET_SIZE(rule->types); i++) {
@@ -28,9 +22,8 @@ is_plain(const column_rule *rule, PyObject *value)
     return plain;
 }
 
-/* New reference. */
-static PyObject *
-wrapped(const column_rule *rule, PyObject *value)
+PyObject *
+vnl_value_wrapped(const vnl_value_rule *rule, PyObject *value)
 {
     if (rule->wrap == NULL) {
         return Py_NewRef(value);
@@ -47,13 +40,13 @@ wrapped(const column_rule *rule, PyObject *value)
 
 /* New reference; NULL without an exception where the value is not plain. */
 static PyObject *
-parameter(const column_rule *rule, PyObject *object, PyObject *attname)
+parameter(const vnl_value_rule *rule, PyObject *object, PyObject *attname)
 {
     PyObject *value = PyObject_GetAttr(object, attname);
     if (value == NULL || value == Py_None) {
         return value;
     }
-    PyObject *result = is_plain(rule, value) > 0 ? wrapped(rule, value) : NULL;
+    PyObject *result = vnl_value_is_plain(rule, value) > 0 ? vnl_value_wrapped(rule, value) : NULL;
     Py_DECREF(value);
     return result;
 }
@@ -62,7 +55,7 @@ static PyObject *
 plain_column(PyObject *module, PyObject *args)
 {
     PyObject *objects = NULL, *attname = NULL, *test = NULL, *wrap = NULL;
-    column_rule rule = {NULL, NULL, NULL};
+    vnl_value_rule rule = {NULL, NULL, NULL};
     if (!PyArg_ParseTuple(args, "O!UO!OO:plain_column", &PyList_Type, &objects, &attname, &PyTuple_Type,
                           &rule.types, &test, &wrap)) {
         return NULL;

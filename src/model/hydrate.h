@@ -10,8 +10,21 @@ int vnl_attribute_setup(PyObject *module);
 int vnl_hydrator_setup(PyObject *module);
 int vnl_converter_setup(PyObject *module);
 int vnl_columns_setup(PyObject *module);
+int vnl_parameters_setup(PyObject *module);
 int vnl_row_plan_setup(PyObject *module);
 int vnl_value_rows_setup(PyObject *module);
+
+/* --- columns.c: values that need no preparing, as vinyl/inserting.py knows them */
+typedef struct {
+    PyObject *types; /* tuple of classes that need no preparing */
+    PyObject *test;  /* callable, or NULL: a value is plain unless it gives None or False */
+    PyObject *wrap;  /* callable, or NULL: what makes the parameter of a value */
+} vnl_value_rule;
+
+/* 1, 0, or -1 with an exception. */
+int vnl_value_is_plain(const vnl_value_rule *rule, PyObject *value);
+/* New reference. */
+PyObject *vnl_value_wrapped(const vnl_value_rule *rule, PyObject *value);
 
 /* --- hydrator.c */
 int vnl_hydrator_check(PyObject *object);

@@ -6,6 +6,7 @@ from django.db.models.sql import compiler as generic
 
 from vinyl.compiler import FastRows
 from vinyl.inserting import BulkInsert
+from vinyl.plan import write
 from vinyl.rows import install
 
 try:
@@ -26,6 +27,7 @@ SQLDeleteCompiler = base.SQLDeleteCompiler
 SQLUpdateCompiler = base.SQLUpdateCompiler
 
 install()
+write.install()
 
 
 class SQLCompiler(FastRows, base.SQLCompiler):

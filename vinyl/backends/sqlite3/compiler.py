@@ -10,6 +10,7 @@ from django.db.models.sql.compiler import SQLInsertCompiler as DjangoSQLInsertCo
 
 from vinyl.compiler import FastRows
 from vinyl.inserting import BulkInsert
+from vinyl.plan import write
 from vinyl.rows import install
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 install()
+write.install()
 
 
 class SQLCompiler(FastRows, DjangoSQLCompiler):
