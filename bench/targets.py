@@ -45,7 +45,7 @@ def table(results: Results) -> list[str]:
     """Each figure to reach beside what was measured, and beside the raw drivers' of this run."""
     raw = [name for name in results.names() if name in RAW]
     lines = [
-        "| figure to reach | at most | measured | | " + " | ".join(raw) + " |",
+        "| figure to reach | at most | measured | |" + "".join(f" {name} |" for name in raw),
         "|---|---|---|---|" + "---|" * len(raw),
     ]
     for target in TARGETS:
@@ -58,9 +58,8 @@ def table(results: Results) -> list[str]:
         cells = [f"{other:.2f}" if other is not None else "—" for other in others]
         lines.append(
             f"| {results.titles[target.work]}, {target.lane.removeprefix('vinyl ')} "
-            f"| {target.most:.2f} | {mine:.2f} | {_verdict(mine <= target.most)} | "
-            + " | ".join(cells)
-            + " |"
+            f"| {target.most:.2f} | {mine:.2f} | {_verdict(mine <= target.most)} |"
+            + "".join(f" {each} |" for each in cells)
         )
     lines += _blocking(results, len(raw)) + _memory(results, len(raw))
     return lines if len(lines) > 2 else []
