@@ -22,6 +22,7 @@ from vinyl import native
 from vinyl._core import Operation, await_
 from vinyl.backends.base import close_pools
 from vinyl.handlers.modes import ModesMixin
+from vinyl.sessions import keep_sessions
 from vinyl.threads import close_in_thread_of_request
 
 __all__ = ["ASGIHandler", "StaticFilesHandler"]
@@ -74,6 +75,7 @@ class ASGIHandler(ModesMixin, asgi.ASGIHandler):
                     await Operation(self.finish, (response,))
         finally:
             await close_in_thread_of_request()
+            keep_sessions()
 
     def respond(
         self, scope: MutableMapping[str, Any], body_file: IO[bytes], send: Send
