@@ -5,8 +5,9 @@
  */
 #include "limit.h"
 
+#include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 const char *const *limit_new = NULL;
@@ -35,6 +36,47 @@ limit_fail(const char *what, const char *why)
 {
     fprintf(stderr, "%s: %s\n", what, why);
     exit(1);
+}
+
+limit_text
+limit_text_new(size_t size)
+{
+    limit_text text = {.data = malloc(size), .size = size};
+
+    if (text.data == NULL) {
+        limit_fail("limit_text_new", "no memory");
+    }
+    return text;
+}
+
+void
+limit_add(limit_text *text, const char *format, ...)
+{
+    size_t room = text->size - text->length;
+    int wrote = 0;
+    va_list args;
+
+    va_start(args, format);
+    wrote = vsnprintf(text->data + text->length, room, format, args);
+    va_end(args);
+    if (wrote < 0 || (size_t)wrote >= room) {
+        limit_fail("limit_add", "the text is longer than was said");
+    }
+    text->length += (size_t)wrote;
+}
+
+long
+limit_number(const char *text)
+{
+    char *end = NULL;
+    long number = 0;
+
+    errno = 0;
+    number = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0') {
+        limit_fail("not a number", text);
+    }
+    return number;
 }
 
 static double
@@ -76,8 +118,8 @@ main(int argc, char **argv)
 {
     char line[256];
     char method[64];
-    long arg = 0;
-    long times = 0;
+    char arg[32];
+    char times[32];
 
     if (argc != 2 + LIMIT_WRITTEN) {
         limit_fail("usage", "PROGRAM WHERE and the nine values of a new item");
@@ -85,11 +127,11 @@ main(int argc, char **argv)
     limit_new = (const char *const *)argv + 2;
     limit_open(argv[1]);
     while (fgets(line, sizeof(line), stdin) != NULL) {
-        if (sscanf(line, "sample %63s %ld %ld", method, &arg, &times) == 3) {
-            sample(method, arg, times);
+        if (sscanf(line, "sample %63s %31s %31s", method, arg, times) == 3) {
+            sample(method, limit_number(arg), limit_number(times));
         }
-        else if (sscanf(line, "answer %63s %ld", method, &arg) == 2) {
-            answer(method, arg);
+        else if (sscanf(line, "answer %63s %31s", method, arg) == 2) {
+            answer(method, limit_number(arg));
         }
         else {
             limit_fail("what is asked", line);

@@ -3,6 +3,7 @@
 #ifndef VNL_BENCH_LIMIT_H
 #define VNL_BENCH_LIMIT_H
 
+#include <stddef.h>
 #include <stdio.h>
 
 #define LIMIT_COLUMNS 10
@@ -19,6 +20,17 @@ typedef struct {
 
 /* Borrowed: the values of a new item, in the order of the table without the key. */
 extern const char *const *limit_new;
+
+/* Text of a known size at most. */
+typedef struct {
+    char *data; /* owned; free() it */
+    size_t length;
+    size_t size;
+} limit_text;
+
+limit_text limit_text_new(size_t size);
+void limit_add(limit_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+long limit_number(const char *text);
 
 void limit_field(limit_sink *sink, const char *text, int is_null);
 void limit_row_end(limit_sink *sink);

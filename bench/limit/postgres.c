@@ -50,8 +50,8 @@ static const statement statements[] = {
 
 static PGconn *conns[LIMIT_CONNECTIONS];
 static char *saved[LIMIT_COLUMNS];
-static int saves = 0;
-static int updates = 0;
+static long saves = 0;
+static long updates = 0;
 
 static void
 expect(PGconn *conn, PGresult *result, ExecStatusType wanted)
@@ -112,26 +112,22 @@ prefetch(limit_sink *sink, long arg)
     const char *params[] = {number};
     PGresult *makers = NULL;
     PGresult *items = NULL;
-    size_t length = 0;
-    char *keys = NULL;
+    limit_text keys;
 
     snprintf(number, sizeof(number), "%ld", arg);
     makers = run("makers", 1, params, PGRES_TUPLES_OK);
-    keys = malloc((size_t)PQntuples(makers) * NUMBER + 3);
-    if (keys == NULL) {
-        limit_fail("prefetch", "no memory");
-    }
+    keys = limit_text_new((size_t)PQntuples(makers) * NUMBER + 3);
     for (int row = 0; row < PQntuples(makers); row++) {
-        length += (size_t)sprintf(keys + length, "%c%s", row ? ',' : '{', PQgetvalue(makers, row, 0));
+        limit_add(&keys, "%c%s", row ? ',' : '{', PQgetvalue(makers, row, 0));
     }
-    strcpy(keys + length, "}");
-    params[0] = keys;
+    limit_add(&keys, "}");
+    params[0] = keys.data;
     items = run("items_of", 1, params, PGRES_TUPLES_OK);
     emit(sink, makers);
     emit(sink, items);
     PQclear(makers);
     PQclear(items);
-    free(keys);
+    free(keys.data);
 }
 
 static void
@@ -151,7 +147,7 @@ save(void)
         params[n - 1] = saved[n];
     }
     params[LIMIT_WRITTEN] = saved[0];
-    snprintf(stock, sizeof(stock), "%d", atoi(saved[STOCK]) + ++saves);
+    snprintf(stock, sizeof(stock), "%ld", limit_number(saved[STOCK]) + ++saves);
     params[STOCK - 1] = stock;
     PQclear(run("save", LIMIT_COLUMNS, params, PGRES_COMMAND_OK));
 }
@@ -160,18 +156,13 @@ save(void)
 static char *
 array_of(const char *text, long count)
 {
-    size_t each = strlen(text) + 3;
-    char *array = malloc(each * (size_t)count + 3);
-    char *at = array;
+    limit_text array = limit_text_new((strlen(text) + 3) * (size_t)count + 3);
 
-    if (array == NULL) {
-        limit_fail("bulk_create", "no memory");
-    }
     for (long n = 0; n < count; n++) {
-        at += sprintf(at, "%c\"%s\"", n ? ',' : '{', text);
+        limit_add(&array, "%c\"%s\"", n ? ',' : '{', text);
     }
-    strcpy(at, "}");
-    return array;
+    limit_add(&array, "}");
+    return array.data;
 }
 
 static void
@@ -197,32 +188,29 @@ static void
 bulk_update(limit_sink *sink, long count)
 {
     size_t size = (size_t)count * NUMBER + 3;
-    char *arrays[] = {malloc(size), malloc(size), malloc(size)};
-    char *keys = arrays[0];
-    char *stocks = arrays[1];
-    char *prices = arrays[2];
+    limit_text keys = limit_text_new(size);
+    limit_text stocks = limit_text_new(size);
+    limit_text prices = limit_text_new(size);
+    const char *arrays[] = {keys.data, stocks.data, prices.data};
     PGresult *result = NULL;
 
-    if (keys == NULL || stocks == NULL || prices == NULL) {
-        limit_fail("bulk_update", "no memory");
-    }
     updates++;
     for (long n = 0; n < count; n++) {
         char before = n ? ',' : '{';
 
-        keys += sprintf(keys, "%c%ld", before, n + 1);
-        stocks += sprintf(stocks, "%c%ld", before, n + updates);
-        prices += sprintf(prices, "%c%ld.%02ld", before, n / 100 + updates, n % 100);
+        limit_add(&keys, "%c%ld", before, n + 1);
+        limit_add(&stocks, "%c%ld", before, n + updates);
+        limit_add(&prices, "%c%ld.%02ld", before, n / 100 + updates, n % 100);
     }
-    strcpy(keys, "}");
-    strcpy(stocks, "}");
-    strcpy(prices, "}");
-    result = run("bulk_update", 3, (const char *const *)arrays, PGRES_COMMAND_OK);
+    limit_add(&keys, "}");
+    limit_add(&stocks, "}");
+    limit_add(&prices, "}");
+    result = run("bulk_update", 3, arrays, PGRES_COMMAND_OK);
     emit_text(sink, PQcmdTuples(result));
     PQclear(result);
-    for (int n = 0; n < 3; n++) {
-        free(arrays[n]);
-    }
+    free(keys.data);
+    free(stocks.data);
+    free(prices.data);
 }
 
 /* As many at a time as there are connections. */
@@ -268,7 +256,7 @@ stream(limit_sink *sink, long arg)
     while ((result = PQgetResult(conns[0])) != NULL) {
         if (PQresultStatus(result) == PGRES_SINGLE_TUPLE) {
             rows++;
-            stock += atol(PQgetvalue(result, 0, STOCK));
+            stock += limit_number(PQgetvalue(result, 0, STOCK));
         }
         else {
             expect(conns[0], result, PGRES_TUPLES_OK);

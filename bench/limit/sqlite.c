@@ -45,8 +45,8 @@ static statement statements[] = {
 
 static sqlite3 *db = NULL;
 static char *saved[LIMIT_COLUMNS];
-static int saves = 0;
-static int updates = 0;
+static long saves = 0;
+static long updates = 0;
 
 /* Borrowed; NULL when there is none of that name. */
 static sqlite3_stmt *
@@ -146,7 +146,7 @@ save(limit_sink *sink)
     for (int n = 1; n < LIMIT_COLUMNS; n++) {
         sqlite3_bind_text(of, n, saved[n], -1, SQLITE_STATIC);
     }
-    sqlite3_bind_int64(of, STOCK, atol(saved[STOCK]) + ++saves);
+    sqlite3_bind_int64(of, STOCK, limit_number(saved[STOCK]) + ++saves);
     sqlite3_bind_text(of, LIMIT_COLUMNS, saved[0], -1, SQLITE_STATIC);
     finish(sink, of);
 }
