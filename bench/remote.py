@@ -18,8 +18,9 @@ class RemoteLane:
         self.entry = entry
         self.name = entry.name
         self._child = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the bench
+        )  # fmt: skip
         self._ask("__init__", entry, database)
 
     def _ask(self, method: str, *args: Any) -> Any:

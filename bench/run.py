@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import sys
 import tempfile
 from typing import Any
 
@@ -57,12 +58,18 @@ def main() -> None:
         results.about["server"] = stage.server_version()
         lanes = open_lanes(wanted, entry, results.absent)
         gc.freeze()  # what the libraries loaded is nobody's garbage to look through
-        measure(lanes, works, options.rounds, results)
+        try:
+            measure(lanes, works, options.rounds, results)
+        except KeyboardInterrupt:
+            print("ended early: what is measured is reported", file=sys.stderr)
+            options.docs = False
         for lane in reversed(lanes):
             lane.close()
         stage.tear_down()
-        if any(work.key == "stream" for work in works):
+        if "stream" in results.works:
             memory.measure([lane.entry for lane in lanes], results)
+    if not results.works:
+        sys.exit("nothing was measured")
     results.about["load_after"] = os.getloadavg()[0]
     report.write(results, options.docs)
 

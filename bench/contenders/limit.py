@@ -24,7 +24,7 @@ class Contender(RawBase):
         )
         self.child = subprocess.Popen(
             [program, self._where(), *self._new()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
     def _where(self) -> str:
