@@ -118,7 +118,9 @@ def is_unsettled(instance: Model, column: str) -> bool:
 
 def settle(instance: Model) -> None:
     """In a fiber or plain sync code: finds out the content types that are missing."""
-    for column, (name, value) in instance.__dict__.get(UNSETTLED, {}).items():
+    if UNSETTLED not in instance.__dict__:
+        return
+    for column, (name, value) in instance.__dict__[UNSETTLED].items():
         if column not in instance.__dict__:
             setattr(instance, name, value)
     instance.__dict__.pop(UNSETTLED, None)

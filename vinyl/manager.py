@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.db import router
 from django.db.models import Manager, Model
 from django.db.models.query import QuerySet
 
 from vinyl import conf
+from vinyl._core import FIBER, Operation, where
 from vinyl.aliases import require
+from vinyl.originals import unchanged
 from vinyl.queryset import VinylQuerySet, awaitable_class
+
+try:
+    from django.db.models import FETCH_ONE
+except ImportError:  # Django 6.0 and earlier
+    FETCH_ONE: Any = None  # type: ignore[no-redef]
 
 # Each VinylManager that a class has declared, for the system check.
 named: list[tuple[type[Model], str]] = []
@@ -47,6 +56,26 @@ class VinylManager(_Base):  # type: ignore[misc]
     @property
     def db(self) -> str:
         return require(super().db, self.model)
+
+    @functools.wraps(QuerySet.create)
+    def create(self, *args: Any, **kwargs: Any) -> Any:
+        if args or type(self) is not VinylManager or not unchanged(VinylManager, VinylQuerySet):
+            return self.get_queryset().create(*args, **kwargs)
+        return _create(self, kwargs) if where() == FIBER else Operation(_create, (self, kwargs))
+
+
+@functools.wraps(QuerySet.create)
+def _create(manager: VinylManager, kwargs: dict[str, Any]) -> Any:
+    """What a new queryset of the manager's does, without making one."""
+    model: Any = manager.model
+    if not model._meta._reverse_one_to_one_field_names.isdisjoint(kwargs):
+        return manager.get_queryset().create(**kwargs)
+    instance = model(**kwargs)
+    alias = manager._db or router.db_for_write(model, **manager._hints)
+    instance.save(force_insert=True, using=require(alias, model))
+    if FETCH_ONE is not None:
+        instance._state.fetch_mode = FETCH_ONE
+    return instance
 
 
 class VinylManagerDescriptor:

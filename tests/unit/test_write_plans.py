@@ -18,10 +18,10 @@ from django.db.models.sql.compiler import SQLInsertCompiler
 from django.test.utils import CaptureQueriesContext, override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from library.models import Author, Book, Note, Publisher, Sample
+from library.models import Author, Book, Note, Profile, Publisher, Sample
 from write_support import both_ways, fresh_plans, hits  # noqa: F401
 
-from vinyl import conf
+from vinyl import VinylManager, conf
 from vinyl.plan import statement as statements
 from vinyl.plan.statement import PlanMismatch
 from vinyl.plan.table import MOST_WRITES
@@ -147,6 +147,37 @@ async def test_in_every_mode(engine: Any) -> None:
         await author.asave(update_fields=["born"])
     assert hits() - before == 6
     assert sorted([each.name for each in await Author.vinyl.all()]) == ["b0", "b1", "b2"]
+
+
+async def test_create_is_that_of_a_new_queryset(engine: Any) -> None:
+    for _ in range(2):
+        made = await Author.vinyl.create(name="a")
+        theirs = await Author.vinyl.all().create(name="b")
+        assert made._state.__dict__ == theirs._state.__dict__
+        assert made.__dict__.keys() == theirs.__dict__.keys()
+        assert (await Author.vinyl.using(engine.alias).create(name="c")).name == "c"
+        for create in (Author.vinyl.create, Author.vinyl.all().create):
+            with pytest.raises(ValueError, match=r"do not exist in this model: profile$"):
+                await create(profile=Profile())
+            with pytest.raises(TypeError, match=r"unexpected keyword arguments: 'nope'$"):
+                await create(nope=1)
+    operation = Author.vinyl.create(name="d")
+    assert "QuerySet.create" in repr(operation)
+    await operation
+
+
+class Named(models.QuerySet[Any]):
+    def create(self, **kwargs: Any) -> Any:
+        return super().create(**kwargs | {"name": "overridden"})
+
+
+async def test_a_create_of_the_querysets_own(engine: Any) -> None:
+    manager = VinylManager.from_queryset(Named)()
+    manager.model = Author
+    assert (await manager.create(name="a")).name == "overridden"
+    with mock.patch.object(models.QuerySet, "create", return_value="patched"):
+        assert await Author.vinyl.create(name="b") == "patched"
+    assert (await Author.vinyl.create(name="b")).name == "b"
 
 
 # --- what Django does around a save
