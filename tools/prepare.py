@@ -164,15 +164,22 @@ def ensure_system(names: tuple[str, ...]) -> None:
 
 
 def install_wishes(pip: list[str], wishes: list[str], env: dict[str, str]) -> None:
-    """Each on its own: one that has no release for this Python or Django leaves the others."""
+    """All, or one by one: one that has no release for this Python or Django leaves the others."""
     django = os.environ.get("VINYL_DJANGO")
-    for wish in wishes:
-        command = [*pip, wish, *([f"django=={django}"] if django else [])]
+    pin = [f"django=={django}"] if django else []
+
+    def install(*names: str) -> str:
+        """What pip said when it failed, else nothing."""
         done = subprocess.run(
-            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+            [*pip, *pin, *names], cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["pip does not say why"])[-1]
+        said = (done.stderr.strip().splitlines() or ["pip does not say why"])[-1]
+        return said if done.returncode else ""
+
+    if not wishes or not install(*wishes):
+        return
+    for wish in wishes:
+        if why := install(wish):
             say(f"{wish} cannot be installed here: {why}")
 
 

@@ -86,11 +86,21 @@ def test_requirements_of_each_purpose() -> None:
 
 
 def test_a_wish_that_cannot_be_installed_is_said_and_left_out(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = "import sys; sys.exit('No matching distribution' if 'no-such' in sys.argv[-1] else 0)"
+    script = """
+import sys
+print(*sys.argv[1:], file=open("asked", "a"))
+sys.exit("No matching distribution" if "no-such" in str(sys.argv) else 0)
+"""
+    monkeypatch.setattr(prepare, "ROOT", tmp_path)
     pip = [sys.executable, "-c", script]
     prepare.install_wishes(pip, ["there>=1", "no-such-package>=1", "too>=1"], dict(os.environ))
     said = capsys.readouterr().err
     assert said.count("cannot be installed here") == 1
     assert "no-such-package>=1 cannot be installed here: No matching distribution" in said
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "there>=1 no-such-package>=1 too>=1", "there>=1", "no-such-package>=1", "too>=1",
+    ]  # fmt: skip
+    prepare.install_wishes(pip, ["there>=1", "too>=1"], dict(os.environ))
+    assert (tmp_path / "asked").read_text().splitlines()[4:] == ["there>=1 too>=1"]
