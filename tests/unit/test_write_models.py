@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.files.base import ContentFile
-from django.db import connections, models
+from django.db import connections, models, transaction
+from django.db.models import F
+from django.db.models.sql.compiler import SQLDeleteCompiler
 from django.test.utils import CaptureQueriesContext, override_settings
+from library.models import Author, Book, Genre, Profile, Publisher
 from write_support import fresh_plans, hits  # noqa: F401
+
+from vinyl import _core
 
 pytestmark = pytest.mark.usefixtures("fresh_plans")
 
@@ -188,3 +197,100 @@ def test_a_base_manager_of_its_own(engine: Any) -> None:
     for _ in range(2):
         with pytest.raises(LookupError, match="its own"):
             made.save()
+
+
+# --- DELETE
+
+
+def test_deletes(engine: Any) -> None:
+    ContentType.objects.get_for_model(Book)  # asked for once, and kept
+    pictures = []
+    for plans in (True, True, "check", False):
+        author = Author.objects.create(name="a")
+        author.books.create(title="t")
+        genre = Genre.objects.create(name="g")
+        lone = Publisher.objects.create(name="p")
+        with (
+            override_settings(VINYL={"PLAN_CACHE": plans}),
+            CaptureQueriesContext(connections[engine.alias]) as captured,
+        ):
+            answers = [author.delete(), genre.delete(), lone.delete(), Publisher(pk=99).delete()]
+        assert [each.pk for each in (author, genre, lone)] == [None] * 3
+        pictures.append((answers, [re.sub(r"\d+", "n", query["sql"]) for query in captured]))
+    for picture in pictures:
+        assert picture == pictures[3]
+    assert not Book.objects.exists()
+    assert hits() > 0
+
+
+def test_deletes_of_odd_keys(engine: Any) -> None:
+    for plans in (True, True, False):
+        with override_settings(VINYL={"PLAN_CACHE": plans}):
+            made = Profile.objects.create(author=Author.objects.create(name="a"), text="")
+            made.pk = str(made.pk)
+            assert made.delete() == (1, {"library.Profile": 1})
+            with pytest.raises(ValueError, match="expected a number but got 'abc'"):
+                Profile(pk="abc").delete()
+            with pytest.raises(ValueError, match="can't be deleted because its id attribute"):
+                Profile().delete()
+
+
+def test_a_delete_that_fails(engine: Any) -> None:
+    with (
+        mock.patch.object(SQLDeleteCompiler, "execute_sql", side_effect=KeyError("seen")),
+        pytest.raises(KeyError, match="seen"),
+    ):
+        Profile(pk=1).delete()
+    for _ in range(2):
+        with transaction.atomic():
+            transaction.set_rollback(True)
+            with pytest.raises(transaction.TransactionManagementError):
+                Profile(pk=1).delete()
+
+
+# --- in C
+
+
+def test_parameters() -> None:
+    def prepare(value: Any, connection: Any) -> Any:
+        return ("prepared", value)
+
+    def entry(**items: Any) -> tuple[Any, ...]:
+        known = {"attname": "name", "before": None, "types": (str,), "test": None, "wrap": None,
+                 "extra": None, "prepare": prepare}  # fmt: skip
+        return tuple((known | items).values())
+
+    session = SimpleNamespace(ops="ops")
+    author = Author(pk=5, name="a")
+
+    def of(*fields: Any, has_key: bool = False, **kwargs: Any) -> Any:
+        return _core.Parameters(True, fields, has_key, **kwargs).of(author, session)
+
+    assert of() == ()
+    assert of(entry(), entry(attname="born", types=(int,))) == ("a", None)
+    assert of(entry(types=())) == (("prepared", "a"),)
+    assert of(entry(wrap=str.upper)) == ("A",)
+    assert of(entry(wrap=lambda *args: args, extra=(1, 2))) == (("ops", "a", 1, 2),)
+    assert of(entry(before=lambda instance, add: (instance.pk, add), types=(tuple,))) == (
+        (5, True),
+    )
+    assert of(entry(prepare=lambda value, connection: F("x"), types=())) is None
+    key = entry(attname="id", types=(int,))
+    assert of(entry(), key, has_key=True, low=5, high=5) == ("a", 5)
+    assert of(entry(), key, has_key=True, low=6) is None
+    assert of(entry(), key, has_key=True, high=4) is None
+    assert of(entry(), entry(attname="id"), has_key=True) is None
+    with pytest.raises(AttributeError):
+        of(entry(attname="nope"))
+    for wrong in ({"test": 1}, {"wrap": 1}, {"types": (), "prepare": 1}, {"before": 1}):
+        with pytest.raises(TypeError):
+            of(entry(**wrong))
+    for fields in ((1,), (entry()[:-1],), (entry(extra=(1, 2, 3), wrap=str),), (entry(extra=()),)):
+        with pytest.raises(TypeError):
+            of(*fields)
+    with pytest.raises(ValueError, match="the key is the last"):
+        of(has_key=True)
+    with pytest.raises(TypeError):
+        _core.Parameters(True, (), False).of(author)  # type: ignore[call-arg]
+    with pytest.raises(AttributeError):
+        _core.Parameters(True, (), False).of(author, object())

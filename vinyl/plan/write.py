@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from types import NoneType
 from typing import Any
 
 import django
@@ -17,7 +18,7 @@ from django.db import DatabaseError, connections, router, transaction
 from django.db.models import Model
 from django.db.models.query import QuerySet
 from django.db.models.signals import post_save, pre_save
-from django.db.models.sql import InsertQuery, UpdateQuery
+from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
 from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
 
 from vinyl import _core, conf
@@ -27,7 +28,7 @@ from vinyl.originals import unchanged
 from .statement import PlanMismatch, stats
 from .table import Table, table_of
 
-__all__ = ["install", "save", "save_table"]
+__all__ = ["Write", "executed", "install", "parameters_of", "save", "save_table"]
 
 _save: Any = Model.__dict__["save"]
 _save_table: Any = Model.__dict__["_save_table"]
@@ -39,7 +40,7 @@ _update_values: Any = QuerySet.__dict__["_update"]
 _OF_TABLE = ("_do_insert", "_do_update", "_is_pk_set", "_get_pk_val", "_set_pk_val", "pk",
              "_assign_returned_values", "__getattribute__")  # fmt: skip
 _OF_SAVE = ("save_base", "_save_parents", "_validate_force_insert")
-_LISTS = (type(None), list, tuple, set, frozenset)
+_LISTS = (NoneType, list, tuple, set, frozenset)
 
 
 def _method(cls: Any, name: str) -> Any:
@@ -156,10 +157,10 @@ def save_table(
     update_fields: Any = None,
 ) -> Any:
     """As Django's: writes the row of one table; whether it was there."""
-    if not raw and conf.get("PLAN_CACHE"):
+    if not raw and isinstance(using, str) and conf.get("PLAN_CACHE"):
         connection = connections[using]
         table = _table(type(self), cls, using, connection)
-        if table is not None:
+        if table is not None and type(update_fields) in (frozenset, NoneType):
             return _row(self, table, connection, force_insert, force_update, using, update_fields)
     return _save_table(self, raw, cls, force_insert, force_update, using, update_fields)
 
@@ -251,7 +252,7 @@ def _write(self: Any, table: Table, key: Any, make: Any) -> Write | None:
     return write
 
 
-def _ready(
+def parameters_of(
     self: Any, table: Table, key: Any, connection: Any, write: Write | None, compiled: Any
 ) -> tuple[Any, ...] | None:
     """The parameters for the statement's SQL; None where Django has to."""
@@ -279,7 +280,7 @@ def _ready(
     return params
 
 
-def _executed(connection: Any, sql: Any, params: Any) -> Any:
+def executed(connection: Any, sql: Any, params: Any) -> Any:
     """A cursor after the statement, to be closed."""
     if unseen(connection):
         return execute(connection, sql, params)
@@ -308,10 +309,10 @@ def _insert(self: Any, table: Table, connection: Any, with_key: bool) -> bool:
     write = None
     if connection.features.can_return_columns_from_insert:
         write = _write(self, table, with_key, _new_insert)
-    params = _ready(self, table, with_key, connection, write, _compiled_insert)
+    params = parameters_of(self, table, with_key, connection, write, _compiled_insert)
     if params is None or write is None:
         return False
-    cursor = _executed(connection, write.sql, params)
+    cursor = executed(connection, write.sql, params)
     try:
         with connection.wrap_database_errors:
             row = cursor.fetchone() if write.returned else ()
@@ -364,10 +365,10 @@ def _update(self: Any, table: Table, connection: Any, update_fields: Any) -> int
     write = None
     if table.key is not None and not self._meta.select_on_save:
         write = _write(self, table, key, _new_update)
-    params = _ready(self, table, key, connection, write, _compiled_update)
+    params = parameters_of(self, table, key, connection, write, _compiled_update)
     if params is None or write is None:
         return None
-    cursor = _executed(connection, write.sql, params)
+    cursor = executed(connection, write.sql, params)
     try:
         return cursor.rowcount  # type: ignore[no-any-return]
     finally:
@@ -406,12 +407,16 @@ def _compiled_update(self: Any, table: Table, write: Write, using: str) -> Any:
 
 def install() -> None:
     """Takes the methods' places, unless somebody else has. Idempotent."""
-    for name, django_method, ours in (
-        ("_save_table", _save_table, save_table),
-        ("save", _save, functools.wraps(_save)(save)),
+    from .delete import delete_batch
+
+    for cls, name, ours in (
+        (Model, "_save_table", save_table),
+        (Model, "save", save),
+        (DeleteQuery, "delete_batch", delete_batch),
     ):
-        if Model.__dict__[name] is django_method and _is_djangos(django_method):
-            setattr(Model, name, ours)
+        method: Any = cls.__dict__[name]
+        if method is not ours and _is_djangos(method):
+            setattr(cls, name, functools.wraps(method)(ours))
 
 
 def _is_djangos(method: Any) -> bool:
