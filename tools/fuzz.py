@@ -19,7 +19,8 @@ TARGETS = {
     "shard": ("src/pool/shard.c",),
 }
 FLAGS = (
-    "-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter",
+    "-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1",
+    "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter",
     "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined",
 )  # fmt: skip
 
@@ -40,9 +41,9 @@ def fuzz(program: Path, seconds: int) -> bool:
     corpus.mkdir(parents=True, exist_ok=True)
     words = ROOT / "tests" / "fuzz" / f"{program.name}.dict"
     command = [
-        str(program), f"-max_total_time={seconds}", "-max_len=512", "-timeout=10", "-print_final_stats=1",
-        f"-artifact_prefix={PLACE}/{program.name}-", *([f"-dict={words}"] if words.exists() else []),
-        str(corpus),
+        str(program), str(corpus), f"-max_total_time={seconds}", "-max_len=512", "-timeout=10",
+        "-print_final_stats=1", f"-artifact_prefix={PLACE}/{program.name}-",
+        *([f"-dict={words}"] if words.exists() else []),
     ]  # fmt: skip
     done = subprocess.run(command, text=True, stderr=subprocess.PIPE, check=False)
     if done.returncode:
