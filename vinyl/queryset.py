@@ -116,11 +116,13 @@ class _Fetching:
         return self._vinyl_strict and (mode == PLAIN or not written_in_coroutine(depth + 1))
 
     def _vinyl_unfetched(self) -> NotFetched:
-        return NotFetched(
-            f"This queryset of {self.model._meta.label} is not fetched yet: await it first "
-            "(`await queryset`, `async for`), or run the synchronous code that needs it "
-            "with vinyl.run()."
+        cure = (
+            "in plain synchronous code give it to vinyl.drive(), or use Model.objects."
+            if where() == PLAIN
+            else "await it first (`await queryset`, `async for`), or run the synchronous code "
+            "that needs it with vinyl.run()."
         )
+        return NotFetched(f"This queryset of {self.model._meta.label} is not fetched yet: {cure}")
 
     def _fetch_all(self) -> None:
         if self._vinyl_refuses() and not self._vinyl_fetched():

@@ -115,6 +115,7 @@ def _close_left_blocks(atomics: Any) -> str:
             depth = session.atomic_blocks.index(atomic)
             del session.atomic_blocks[depth + 1 :]
             del session.savepoint_ids[depth:]
+            session.leave_all_blocks()
             left.append(repr(alias))
     return ", ".join(left)
 

@@ -4,9 +4,9 @@
 #include <greenlet.h>
 
 #include "core/state.h"
-#include "fiber/operation.h"
 #include "fiber/waiter.h"
 #include "reactor/reactor.h"
+#include "session/block.h"
 #include "session/scope.h"
 
 #define IDLE_FIBERS_KEPT 64
@@ -101,7 +101,7 @@ static void
 fiber_run_call(vnl_fiber *self)
 {
     /* What it had to wait for may have been the end of its block. */
-    if (vnl_scope_enter_wait(self) == 0 && vnl_operation_check_block(self->operation) == 0) {
+    if (vnl_scope_enter_wait(self) == 0 && vnl_block_check_operation(self->operation) == 0) {
         self->result = PyObject_Call(self->fn, self->args, self->kwargs);
     }
     if (self->result == NULL) {

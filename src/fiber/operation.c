@@ -91,21 +91,6 @@ vnl_operation_block(PyObject *op)
     return op == NULL ? NULL : ((vnl_operation *)op)->block;
 }
 
-int
-vnl_operation_check_block(PyObject *op)
-{
-    if (vnl_block_goes_on(vnl_operation_block(op))) {
-        return 0;
-    }
-    PyObject *name = vnl_operation_name(op);
-    if (name != NULL) {
-        vnl_block_raise("%U() was created inside an atomic block and awaited after its end: await it inside.",
-                        name);
-        Py_DECREF(name);
-    }
-    return -1;
-}
-
 /* --- running -------------------------------------------------------------- */
 
 static void
@@ -245,7 +230,7 @@ static PySendResult
 operation_start(vnl_operation *self, PyObject **result)
 {
     self->status = STARTED;
-    if (vnl_operation_check_block((PyObject *)self) < 0) {
+    if (vnl_block_check_operation((PyObject *)self) < 0) {
         operation_finish(self);
         *result = NULL;
         return PYGEN_ERROR;

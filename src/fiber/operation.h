@@ -13,8 +13,6 @@ PyObject *vnl_operation_new(PyObject *fn, PyObject *args, PyObject *kwargs);
 PyObject *vnl_operation_name(PyObject *operation);
 /* Borrowed: the open block it was made in, or NULL; of NULL, NULL. */
 PyObject *vnl_operation_block(PyObject *operation);
-/* 0 while the block it was made in goes on, else -1 with TransactionManagementError. */
-int vnl_operation_check_block(PyObject *operation);
 /* Ends a suspended operation whose loop is gone: its clean-up runs, blocking.
  * Errors go to sys.unraisablehook. */
 void vnl_operation_end(PyObject *operation);

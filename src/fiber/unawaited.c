@@ -1,17 +1,19 @@
 #include "fiber/unawaited.h"
 
 #include "core/state.h"
+#include "fiber/fiber.h"
 #include "fiber/operation.h"
 
 static void
 raise_not_awaited(PyObject *op, const char *use)
 {
     PyObject *name = vnl_operation_name(op);
+    const char *cure =
+        vnl_where() == VNL_PLAIN
+            ? "in plain synchronous code give it to vinyl.drive(), or use Model.objects"
+            : "write 'await' before it, or run the synchronous code that needs it with vinyl.run()";
     if (name != NULL) {
-        vnl_raise("NotFetched",
-                  "%S() was not awaited and cannot be %s: write 'await' before it, or run the synchronous "
-                  "code that needs it with vinyl.run().",
-                  name, use);
+        vnl_raise("NotFetched", "%S() was not awaited and cannot be %s: %s.", name, use, cure);
         Py_DECREF(name);
         /* For who makes the call again in a fiber: this one is given up then. */
         PyObject *error = PyErr_GetRaisedException();

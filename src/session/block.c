@@ -62,16 +62,32 @@ vnl_block_of_scope(PyObject *scope)
     return Py_XNewRef(innermost(block, scope, 1));
 }
 
-int
-vnl_block_goes_on(PyObject *block)
+static int
+goes_on(const vnl_block *self)
 {
-    return block == NULL || (((vnl_block *)block)->open && !((vnl_block *)block)->sealed);
+    return self->open && !self->sealed;
+}
+
+int
+vnl_block_check_operation(PyObject *op)
+{
+    PyObject *block = vnl_operation_block(op);
+    if (block == NULL || goes_on((vnl_block *)block)) {
+        return 0;
+    }
+    PyObject *name = vnl_operation_name(op);
+    if (name != NULL) {
+        vnl_block_raise("%U() was created inside an atomic block and awaited after its end: await it inside.",
+                        name);
+        Py_DECREF(name);
+    }
+    return -1;
 }
 
 int
 vnl_block_let_in(PyObject *block)
 {
-    if (!vnl_block_goes_on(block)) {
+    if (!goes_on((vnl_block *)block)) {
         return -1;
     }
     ((vnl_block *)block)->running++;

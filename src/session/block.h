@@ -27,8 +27,8 @@ PyObject *vnl_block_of_scope(PyObject *scope);
  * vnl_block_let_go: it has ended. */
 int vnl_block_let_in(PyObject *block);
 void vnl_block_let_go(PyObject *block);
-/* Whether what began in the block may still go on in it. */
-int vnl_block_goes_on(PyObject *block);
+/* 0 while the block that the operation was made in goes on, else -1 with TransactionManagementError. */
+int vnl_block_check_operation(PyObject *operation);
 
 /* A new innermost open block of `scope`, which the running context then has.
  * New reference. */

@@ -205,7 +205,9 @@ note_block(vnl_pin *self, vnl_fiber *fiber)
     Py_ssize_t depth = open_blocks(self);
     if (self->owner == NULL && depth > self->depth) {
         self->owner = Py_NewRef(fiber->scope);
-        self->block = vnl_block_open(fiber->scope);
+        if (((vnl_scope *)fiber->scope)->block == NULL) { /* vinyl.atomic() has its own */
+            self->block = vnl_block_open(fiber->scope);
+        }
     }
     else if (self->owner == fiber->scope && depth <= self->depth) {
         end_block(self);

@@ -65,8 +65,9 @@ def test_drive(database) -> None:
 
 def test_plain_sync_code_gets_awaitables(database) -> None:
     operation = Article.vinyl.count()
-    with pytest.raises(NotFetched):
-        bool(operation)
+    for use in (lambda: bool(operation), lambda: list(Article.vinyl.all())):
+        with pytest.raises(NotFetched, match=r"plain synchronous code .* vinyl\.drive\(\)"):
+            use()
     assert inspect.isawaitable(operation)
 
     async def wait() -> int:

@@ -10,7 +10,7 @@ from fix_postgres import waived
 from project_support import ENGINES, WAYS, Project
 
 CASES = ("shop", "-p", "cases_*.py")
-TESTS = 36
+TESTS = 37
 # The part that commits.
 COMMITTING = ("shop", "-p", "cases_transaction.py")
 COMMITTED = 7

@@ -46,5 +46,5 @@ def test_many_workers(project: Project) -> None:
 
 
 def test_project_test_cases_under_pytest(project: Project) -> None:
-    project.pytest("shop").assert_passed(36)
+    project.pytest("shop").assert_passed(37)
     assert project.test_databases() == []

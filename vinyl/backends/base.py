@@ -218,9 +218,8 @@ class SessionMixin(SeeingMixin):
 
     def enter_block(self) -> None:
         """A coroutine has entered a block, or a savepoint in one."""
-        nested = len(self.atomic_blocks) > 1
-        none = _core.is_pinned() or self._block is None
-        self._entered.append(None if none else _core.begin_block() if nested else self._block)
+        own = self._block if len(self.atomic_blocks) == 1 else None
+        self._entered.append(_core.begin_block() if own is None else own)
 
     def settle_block(self) -> None:
         """It is about to leave it: what has begun inside is finished first."""
@@ -228,6 +227,10 @@ class SessionMixin(SeeingMixin):
 
     def leave_block(self) -> None:
         _core.end_block(self._entered.pop())
+
+    def leave_all_blocks(self) -> None:
+        while self._entered:
+            self.leave_block()
 
     def _seal_block(self) -> None:
         if self._block is not None and self._block_of_atomic and not self.in_atomic_block:

@@ -137,6 +137,26 @@ class Blocks(TestCase):
                 raise Undo
         self.assertEqual(await names(), ["outer"])
 
+    async def test_a_block_waits_for_what_has_begun_in_it(self) -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def late() -> None:
+            begun.set()
+            await go_on.wait()
+            await add("late")
+
+        with self.assertRaises(Undo):
+            async with vinyl.atomic():
+                task = asyncio.create_task(vinyl.run(lambda: vinyl.await_(late())))
+                await begun.wait()
+                never = asyncio.create_task(Customer.vinyl.create(name="never"))
+                asyncio.get_running_loop().call_soon(go_on.set)
+                raise Undo
+        self.assertTrue(task.done())
+        await task
+        await asyncio.wait([never])
+        self.assertEqual(await names(), [])
+
     async def test_a_task_started_in_a_block_is_refused(self) -> None:
         async with vinyl.atomic():
             await add("owner")
