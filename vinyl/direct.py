@@ -36,7 +36,8 @@ def unseen(session: Any) -> bool:
     That is: nobody sees its statements, and Django would not refuse it for a broken transaction.
     """
     return bool(
-        unchanged(type(session), CursorWrapper)
+        getattr(session, "vinyl", False)
+        and unchanged(type(session), CursorWrapper)
         and utils.CursorWrapper is CursorWrapper
         and session.__dict__.keys().isdisjoint(_WATCHED)
         and not session.queries_logged

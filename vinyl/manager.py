@@ -16,6 +16,7 @@ from vinyl import conf
 from vinyl._core import FIBER, Operation, where
 from vinyl.aliases import require
 from vinyl.originals import unchanged
+from vinyl.plan import calls
 from vinyl.queryset import VinylQuerySet, awaitable_class
 
 try:
@@ -56,6 +57,14 @@ class VinylManager(_Base):  # type: ignore[misc]
     @property
     def db(self) -> str:
         return require(super().db, self.model)
+
+    @functools.wraps(QuerySet.get)
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        if self._queryset_class is not VinylQuerySet:
+            return self.get_queryset().get(*args, **kwargs)
+        if where() == FIBER:
+            return calls.get(self, args, kwargs)
+        return Operation(calls.get, (self, args, kwargs))
 
     @functools.wraps(QuerySet.create)
     def create(self, *args: Any, **kwargs: Any) -> Any:

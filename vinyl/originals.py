@@ -20,6 +20,8 @@ __all__ = ["is_original", "methods_unchanged", "unchanged"]
 _PLACES = tuple(
     os.path.join(os.path.dirname(os.path.abspath(file)), "") for file in (django.__file__, __file__)
 )
+#: Whose objects that can be called are no stand-ins: classes, methods in C, caches.
+_MAKERS = frozenset({"builtins", "functools", "django", "vinyl", "abc"})
 _guards: dict[tuple[type, ...], tuple[Unchanged, bool]] = {}
 
 
@@ -54,9 +56,11 @@ _methods: dict[tuple[type, tuple[str, ...]], tuple[Unchanged, bool]] = {}
 
 
 def is_original(attribute: Any) -> bool:
-    """Whether a class's attribute is no function, or one that Django or vinyl wrote."""
+    """Whether a class's attribute is nothing to be called, or what Django or vinyl wrote."""
     function = _function(attribute)
-    return function is None or function.__code__.co_filename.startswith(_PLACES)
+    if function is not None:
+        return function.__code__.co_filename.startswith(_PLACES)
+    return not callable(attribute) or type(attribute).__module__.partition(".")[0] in _MAKERS
 
 
 def _is_original(cls: type) -> bool:

@@ -49,14 +49,8 @@ _Make = Callable[[Iterable[Any]], list[Any]]
 
 def install() -> None:
     """Take the place of Django's row loops. Idempotent."""
-    for cls, loop in (
-        (ModelIterable, _instances),
-        (ValuesIterable, _dicts),
-        (ValuesListIterable, _tuples),
-        (NamedValuesListIterable, _named),
-        (FlatValuesListIterable, _flat),
-    ):
-        cls.__iter__ = _begun_by_next(cls, loop)  # type: ignore[method-assign]
+    for cls, loop in _loops().items():
+        cls.__iter__ = loop
 
 
 def _begun_by_next(cls: Any, loop: Callable[[Any], Iterator[Any]]) -> Any:
@@ -66,6 +60,18 @@ def _begun_by_next(cls: Any, loop: Callable[[Any], Iterator[Any]]) -> Any:
         yield from loop(self)
 
     return __iter__
+
+
+@functools.cache
+def _loops() -> dict[Any, Any]:
+    ours = (
+        (ModelIterable, _instances),
+        (ValuesIterable, _dicts),
+        (ValuesListIterable, _tuples),
+        (NamedValuesListIterable, _named),
+        (FlatValuesListIterable, _flat),
+    )
+    return {cls: _begun_by_next(cls, loop) for cls, loop in ours}
 
 
 def _compiler(iterable: Any) -> FastRows | None:

@@ -6,7 +6,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+int vnl_binder_setup(PyObject *module);
 int vnl_guard_setup(PyObject *module);
+int vnl_shapes_setup(PyObject *module);
 
 /* --- guard.c */
 /* Of an Unchanged: 1, 0, or -1 with an exception. */

@@ -97,3 +97,10 @@ def test_first_seen_replaced() -> None:
     with mock.patch.object(CursorDebugWrapper, "executemany", executemany):
         assert not unchanged(CursorDebugWrapper)
     assert unchanged(CursorDebugWrapper)
+
+
+def test_first_seen_mocked() -> None:
+    class Mine(CursorWrapper):
+        execute = mock.Mock()
+
+    assert not unchanged(Mine)

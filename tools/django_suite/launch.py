@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import functools
 import json
 import os
 import runpy
@@ -67,23 +66,9 @@ def each_in_a_task(core: Any, loop: asyncio.AbstractEventLoop) -> dict[str, int]
 
 def plan_every_query() -> Any:
     """From now on plain querysets are planned too, as those of ``Model.vinyl``; the counters."""
-    from django.db.models.query import QuerySet
+    from vinyl.plan import everywhere
 
-    from vinyl.plan.query import PlannedQuery
-    from vinyl.plan.statement import stats
-
-    init = QuerySet.__init__
-
-    @functools.wraps(init)
-    def __init__(  # noqa: N807
-        self: Any, model: Any = None, query: Any = None, using: Any = None, hints: Any = None
-    ) -> None:
-        if query is None and model is not None:
-            query = PlannedQuery(model)
-        init(self, model, query, using, hints)
-
-    QuerySet.__init__ = __init__  # type: ignore[method-assign]
-    return stats
+    return everywhere.install()
 
 
 async def on_loop(core: Any, counters: dict[str, int], *, tasks: bool) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import Model
+from django.db.models.sql.constants import CURSOR, MULTI
 
 from vinyl.rows import _DJANGO
 
@@ -62,8 +63,10 @@ class _Answered:
         compiler = self._query.get_compiler(using, *args, **kwargs)
         rows = self._rows
 
-        def execute_sql(*args: Any, **kwargs: Any) -> Any:
+        def execute_sql(result_type: Any = MULTI, *args: Any, **kwargs: Any) -> Any:
             compiler.as_sql()
+            if result_type == CURSOR:
+                return _Cursor(rows)
             end = compiler.col_count if compiler.has_extra_select else None
             return iter([[row[:end] for row in rows]])
 
@@ -72,6 +75,14 @@ class _Answered:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._query, name)
+
+
+class _Cursor:
+    def __init__(self, rows: list[Any]) -> None:
+        self.cursor = iter(rows)
+
+    def close(self) -> None:
+        return None
 
 
 def _shown(result: Any, around: tuple[Any, ...] = ()) -> Any:

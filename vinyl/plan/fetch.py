@@ -28,14 +28,18 @@ from vinyl import conf, direct
 from vinyl._core import Unchanged
 from vinyl.compiler import hydrator_of
 from vinyl.originals import methods_unchanged, unchanged
-from vinyl.rows import _Routed, finished
+from vinyl.rows import _Routed, finished, install
 
 from .check import check_rows, check_sql
+from .node import Node
 from .statement import Statement, stats
 
-__all__ = ["bound", "fetch", "fetch_row", "is_djangos"]
+__all__ = ["ITERABLES", "bound", "fetch", "fetch_row", "is_djangos", "plan_key"]
 
-_ITERABLES = (
+#: Before anybody asks whether Django's row loops are what they should be.
+install()
+
+ITERABLES = (
     ModelIterable,
     ValuesIterable,
     ValuesListIterable,
@@ -77,10 +81,12 @@ def _models(info: dict[str, Any]) -> list[Any]:
 
 def is_djangos(cls: type) -> bool:
     """Whether querysets of ``cls`` fetch as Django wrote it."""
-    return unchanged(QuerySet, Query, SQLCompiler, *_ITERABLES) and methods_unchanged(cls, _PASSED)
+    return unchanged(QuerySet, Query, SQLCompiler, *ITERABLES) and methods_unchanged(cls, _PASSED)
 
 
-def bound(query: Any, statement: Statement | None, session: Any) -> tuple[Any, ...] | None:
+def bound(
+    node: Node, lookups: tuple[Any, ...] | list[Any], statement: Statement | None, session: Any
+) -> tuple[Any, ...] | None:
     """The parameters, where the statement may be executed past Django; it counts as a hit."""
     if (
         not statement
@@ -89,10 +95,10 @@ def bound(query: Any, statement: Statement | None, session: Any) -> tuple[Any, .
         or not direct.unseen(session)
     ):
         return None
-    params = statement.bind(query._vinyl_lookups, session)
+    params = statement.bind(lookups, session)
     if params is not None:
         stats["hits"] += 1
-        query._vinyl_node.used()
+        node.used()
     return params
 
 
@@ -106,11 +112,12 @@ def fetch(queryset: Any) -> list[Any] | None:
     session = connections[using]
     statement = node.statements.get(using)
     plan = _plan(statement, queryset, using, session)
-    params = bound(query, statement, session) if plan is not None else None
+    params = bound(node, query._vinyl_lookups, statement, session) if plan is not None else None
     if plan is None or params is None:
         # Django asks the routers once a query; and that was it.
         return list(queryset._iterable_class(_Routed(queryset, using))) if router.routers else None
     query.__dict__["_vinyl_compiled"] = using
+    query._vinyl_tell()
     cursor = direct.execute(session, statement.sql, params)
     try:
         with session.wrap_database_errors:
@@ -129,9 +136,10 @@ def fetch_row(query: Any, using: str) -> tuple[Any, ...] | bool | None:
     if not statement or not unchanged(Query, SQLCompiler):
         return False
     session = connections[using]
-    params = bound(query, statement, session)
+    params = bound(node, query._vinyl_lookups, statement, session)
     if params is None:
         return False
+    query._vinyl_tell()
     if conf.get("PLAN_CACHE") == "check":
         check_sql(query, using, statement.sql, params)
     cursor = direct.execute(session, statement.sql, params)
@@ -142,10 +150,15 @@ def fetch_row(query: Any, using: str) -> tuple[Any, ...] | bool | None:
         cursor.close()
 
 
+def plan_key(queryset: Any) -> Any:
+    """What of a queryset, beside its query, its results depend on."""
+    return queryset._iterable_class, queryset._fields, getattr(queryset, "_fetch_mode", None)
+
+
 def _plan(statement: Any, queryset: Any, using: str, session: Any) -> Kept | None:
     if not statement or queryset._known_related_objects:
         return None
-    key = queryset._iterable_class, queryset._fields, getattr(queryset, "_fetch_mode", None)
+    key = plan_key(queryset)
     plans = statement.plans
     try:
         plan = plans[key]

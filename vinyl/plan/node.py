@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import Field, Model
 from django.db.models.expressions import Col
 from django.db.models.fields import related_lookups
 from django.db.models.lookups import (
@@ -26,6 +25,10 @@ from django.db.models.lookups import (
 from django.db.models.sql.query import Query
 from django.db.models.sql.where import WhereNode
 
+from vinyl.originals import methods_unchanged
+
+from .plain import plain_type
+
 __all__ = ["Node", "Slot", "count_nodes", "leaves", "root_of", "with_values"]
 
 #: Lookups whose SQL is the same for every value that process_rhs() gives the same SQL.
@@ -40,23 +43,51 @@ SAFE_LOOKUPS = frozenset(
 )  # fmt: skip
 
 
-class Slot:
-    """A place for a value in the WHERE clause: the lookup that Django made there."""
+_FINDS_LOOKUPS = ("get_lookup", "_get_lookup", "get_lookups", "get_class_lookups")
 
-    __slots__ = ("lhs", "lookup", "name")
+
+class Slot:
+    """A place for a value in the WHERE clause: the lookup that Django made there.
+
+    ``plain``: the type of value that it takes as it is, or None.
+    """
+
+    __slots__ = ("_field", "_registered", "lhs", "lookup", "name", "plain")
 
     def __init__(self, lookup: Any) -> None:
         self.lookup = type(lookup)
         self.lhs = lookup.lhs
         self.name = lookup.lookup_name
+        self.plain = plain_type(self.lookup, self.lhs)
+        # None: of a relation, or of a field that finds lookups in its own way.
+        field = self.lhs.output_field
+        plain = isinstance(field, Field) and methods_unchanged(type(field), _FINDS_LOOKUPS)
+        self._field: Any = field if plain else None
+        self._registered: Any = None
+
+    def is_current(self) -> bool:
+        """Whether Django would make this lookup again: another one may have been registered."""
+        if self._field is None:
+            return self.lhs.get_lookup(self.name) is self.lookup
+        # A cached dict, and another one after each registration.
+        registered = self._field.get_class_lookups()
+        if registered is self._registered and "instance_lookups" not in self._field.__dict__:
+            return True
+        if self.lhs.get_lookup(self.name) is not self.lookup:
+            return False
+        self._registered = registered
+        return True
 
     def fill(self, value: Any) -> Any:
-        """Django's lookup for ``value``, or None where Django might make another one.
+        """Django's lookup for ``value``, or the value where that is just what the lookup has, or
+        None where Django might make another lookup.
 
         Raises what Django raises for a value that the field refuses.
         """
-        if self.lhs.get_lookup(self.name) is not self.lookup:
-            return None  # registered since
+        if not self.is_current():
+            return None
+        if type(value) is self.plain:
+            return value
         lookup = self.lookup(self.lhs, value)
         return None if lookup.rhs is None else lookup
 
@@ -66,10 +97,11 @@ class Node:
 
     ``query``: as Django built it, for one set of values; read, never changed.  ``slots``: of the
     last step; None: nothing from here on is cached.  ``children``: the next steps, by what was
-    done.  ``statements``: by alias; None is one that is not cached.
+    done.  ``statements``: by alias; None is one that is not cached.  ``target``: of a whole call
+    (``calls``), the node of the query that it executes.
     """
 
-    __slots__ = ("children", "key", "parent", "query", "slots", "statements")
+    __slots__ = ("children", "key", "parent", "query", "slots", "statements", "target")
 
     def __init__(
         self,
@@ -84,6 +116,7 @@ class Node:
         self.key = key
         self.children: dict[Any, Node] = {}
         self.statements: dict[str, Any] = {}
+        self.target: Node | None = None
 
     def add(self, key: Any, query: Query, lookups: list[Any] | None) -> Node:
         """The child for a step that led to ``query``; ``lookups``: those that the step added to
@@ -92,7 +125,22 @@ class Node:
             child = Node(None, None, self, key)
         else:
             child = Node(query, tuple(map(Slot, lookups)), self, key)
-        self.children[key] = child
+        return self._keep(child)
+
+    def add_call(self, key: Any, target: Node | None) -> Node:
+        """The child for a whole call that led to ``target``, a node below this one; None: to none
+        that is known."""
+        slots: list[Slot] = []
+        node: Any = target
+        while node is not None and node is not self:
+            slots[:0] = node.slots or ()
+            node = node.parent
+        child = Node(None, None if node is None else tuple(slots), self, key)
+        child.target = target
+        return self._keep(child)
+
+    def _keep(self, child: Node) -> Node:
+        self.children[child.key] = child
         _recent[child] = None
         if len(_recent) > most_nodes:
             _forget_oldest()
@@ -100,8 +148,10 @@ class Node:
 
     def used(self) -> None:
         """Called at each hit: the nodes not used for longest go first."""
-        with contextlib.suppress(KeyError):  # it may just have gone
+        try:
             _recent.move_to_end(self)
+        except KeyError:
+            return  # it has just gone
 
 
 #: So many nodes are kept, of all models together: some 4 KiB each, more with a statement.

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import Model, Q
+from django.db.models.lookups import Lookup
 from django.db.models.sql.query import Query
 
 from .fetch import fetch_row
@@ -22,7 +23,14 @@ __all__ = ["PlannedQuery"]
 
 #: Types of attributes that may be read off another query of the same history.
 _FIXED = (bool, int, str, tuple, frozenset, type(None))
-_STATE = ("model", "_vinyl_node", "_vinyl_calls", "_vinyl_lookups", "_vinyl_compiled")
+_STATE = (
+    "model",
+    "_vinyl_node",
+    "_vinyl_calls",
+    "_vinyl_lookups",
+    "_vinyl_compiled",
+    "_vinyl_told",
+)
 
 
 class PlannedQuery(Query):
@@ -37,10 +45,13 @@ class PlannedQuery(Query):
     _vinyl_node: Node
     #: (method, arguments) of each step, to do them again on a Query.
     _vinyl_calls: tuple[tuple[str, tuple[Any, ...]], ...]
-    #: Django's lookups for the values of all filters so far: as they were when the filter was made.
+    #: For the values of all filters so far, as they were when the filter was made: Django's
+    #: lookups, or the value itself where it is plain.
     _vinyl_lookups: tuple[Any, ...]
     #: The alias it was compiled for last: Django's compiler leaves its marks on a Query.
     _vinyl_compiled: str | None
+    #: Where the query that is executed in the end is put down, with what it has learned by then.
+    _vinyl_told: list[Any] | None
 
     def __init__(self, model: type[Model]) -> None:
         _start(self, model, root_of(model), (), ())
@@ -49,7 +60,10 @@ class PlannedQuery(Query):
 
     def clone(self) -> Any:
         copy = _EMPTY(PlannedQuery)
-        return _start(copy, self.model, self._vinyl_node, self._vinyl_calls, self._vinyl_lookups)
+        _start(copy, self.model, self._vinyl_node, self._vinyl_calls, self._vinyl_lookups)
+        if self._vinyl_told is not None:
+            copy.__dict__["_vinyl_told"] = self._vinyl_told
+        return copy
 
     def chain(self, klass: type | None = None) -> Any:
         if klass is not None and klass is not Query:
@@ -112,7 +126,12 @@ class PlannedQuery(Query):
         if using is None or connection is not None or not elide_empty:
             return become(self).get_compiler(using, connection, elide_empty)
         self.__dict__["_vinyl_compiled"] = using
+        self._vinyl_tell()
         return compiler_for(self, using)
+
+    def _vinyl_tell(self) -> None:
+        if self._vinyl_told is not None:
+            self._vinyl_told.append((self._vinyl_node, self._vinyl_lookups))
 
     def has_results(self, using: str) -> bool:
         query = self.clone()
@@ -169,6 +188,7 @@ def _start(
     state["_vinyl_calls"] = calls
     state["_vinyl_lookups"] = lookups
     state["_vinyl_compiled"] = None
+    state["_vinyl_told"] = None
     return query
 
 
@@ -185,7 +205,7 @@ def _built(query: PlannedQuery) -> Query:
         if lookups and not filters:
             # A value may have changed since (an instance its key): what counts is what it was.
             for new, kept in zip(with_values(leaves(built.where) or []), lookups, strict=True):
-                new.rhs = kept.rhs
+                new.rhs = kept.rhs if isinstance(kept, Lookup) else kept
             lookups = ()
     # A cached property: Django's last clone() was without it.
     built.__dict__.pop("base_table", None)

@@ -6,11 +6,14 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
+from django.db.models.lookups import Lookup
 
 from vinyl import conf
+from vinyl._core import Binder
 
 from .check import PlanMismatch, check_sql, same
 from .node import leaves, with_values
+from .plain import binding
 
 __all__ = ["PlanMismatch", "Statement", "compiler_for", "stats"]
 
@@ -23,20 +26,16 @@ class Statement:
 
     ``sql``; ``head``: its parameters before those of the WHERE clause; ``constants``: for each
     lookup of the WHERE clause its parameters, or None when they are those of a value;
-    ``placeholders``: what Django put for each value.  ``state``: of Django's compiler after it had
-    compiled, which is all that its later steps read.  ``plans``: what its rows become (``fetch``).
+    ``placeholders``: what Django put for each value; ``slots``: the lookup and column of each;
+    ``binder``: binds plain values in C, where all of them may be plain.  ``state``: of Django's
+    compiler after it had compiled, which is all that its later steps read.  ``plans``: what its
+    rows become (``fetch``).
     """
 
     __slots__ = (
-        "compiler",
-        "constants",
-        "features",
-        "head",
-        "placeholders",
-        "plans",
-        "sql",
-        "state",
-    )
+        "binder", "compiler", "constants", "features", "head", "placeholders", "plans", "slots",
+        "sql", "state",
+    )  # fmt: skip
 
     def __init__(self, compiler: Any, sql: str, state: dict[str, Any]) -> None:
         self.compiler = type(compiler)
@@ -46,6 +45,8 @@ class Statement:
         self.head: tuple[Any, ...] = ()
         self.constants: list[tuple[Any, ...] | None] = []
         self.placeholders: list[str] = []
+        self.slots: list[tuple[Any, Any]] = []
+        self.binder: Binder | None = None
         self.plans: dict[Any, Any] = {}
 
     def learn(self, compiler: Any, params: tuple[Any, ...]) -> bool:
@@ -56,6 +57,7 @@ class Statement:
             return False
         valued = {id(each) for each in with_values(found)}
         tail: list[Any] = []
+        parts: list[Any] = []
         for lookup in found:
             mine = tuple(compiler.compile(lookup)[1])
             if id(lookup) in valued:
@@ -63,24 +65,37 @@ class Statement:
                 if tuple(bound) != mine:
                     return False
                 self.placeholders.append(placeholder)
+                self.slots.append((type(lookup), lookup.lhs))
                 self.constants.append(None)
+                parts.append(binding(lookup, compiler.connection))
             else:
                 self.constants.append(mine)
+                parts.append((mine, None, None, 0, 0))
             tail += mine
         at = len(params) - len(tail)
+        if at < 0 or not same(params[at:], tail):
+            return False
         self.head = params[:at]
-        return at >= 0 and same(params[at:], tail)
+        if None not in parts:
+            self.binder = Binder(((self.head, None, None, 0, 0), *parts))
+        return True
 
     def bind(self, lookups: tuple[Any, ...], connection: Any) -> tuple[Any, ...] | None:
         """The parameters for these values; None where Django would make other SQL for them."""
+        if self.binder is not None and (bound := self.binder(lookups)) is not None:
+            return bound
         params = list(self.head)
         at = 0
         for constant in self.constants:
             if constant is not None:
                 params += constant
                 continue
+            lookup = lookups[at]
+            if not isinstance(lookup, Lookup):
+                cls, lhs = self.slots[at]
+                lookup = cls(lhs, lookup)
             try:
-                placeholder, bound = lookups[at].process_rhs(None, connection)
+                placeholder, bound = lookup.process_rhs(None, connection)
             except (EmptyResultSet, FullResultSet):
                 return None
             if placeholder != self.placeholders[at]:
