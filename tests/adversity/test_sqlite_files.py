@@ -21,51 +21,13 @@ from adversity_support.whole import assert_nobody_holds_a_slot, one
 from django.db import DatabaseError, OperationalError, connections, transaction
 from fix_engine import Engine, installed
 from library.models import Author
+from sqlite_locked import locked
 
 import vinyl
 from vinyl.backends.base import close_pools
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 on_a_loop = pytest.mark.modes("asyncio", "uvloop")
-
-LOCKER = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.read(1)
-db.execute("COMMIT")
-print("free", flush=True)
-"""
-
-
-class Locked:
-    """The database file, locked by another process until ``free()``."""
-
-    def __init__(self, path: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", LOCKER, path],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "locked\n"
-
-    def let_go(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("x")
-        self.process.stdin.flush()
-
-    def end(self) -> None:
-        self.process.communicate()
-
-
-@contextmanager
-def locked(path: str) -> Iterator[Locked]:
-    other = Locked(path)
-    try:
-        yield other
-    finally:
-        other.end()
 
 
 def make(alias: str, name: str, rows: int = 1) -> None:
@@ -335,6 +297,7 @@ import django
 django.setup()
 import vinyl
 from library.models import Author
+from sqlite_locked import locked
 
 async def task(number):
     for turn in range(10**9):

@@ -3,107 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from sqlite_locked import locked
+from sqlite_queue_support import (
+    Holder,
+    in_line,
+    journals,
+    make,
+    names,
+    on_a_loop,
+    read,
+    write,
+    writers,
+)
+from sqlite_queue_support import database as database
+from sqlite_queue_support import journaled as journaled
+from sqlite_queue_support import memory as memory
 from sqlite_support import Database, start, until, until_suspended
 
-from vinyl import _core, _sqlite3
-
-on_a_loop = pytest.mark.modes("asyncio", "uvloop")
-journals = pytest.mark.parametrize("journal", ["DELETE", "WAL", "MEMORY"])
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return make(tmp_path / "a.sqlite3")
-
-
-@pytest.fixture
-def journaled(tmp_path: Path, journal: str) -> Database:
-    return make(tmp_path / "a.sqlite3", journal)
-
-
-def make(path: Path | str, journal: str = "DELETE", **options: Any) -> Database:
-    database = Database.at(path, **options)
-    database.ask(f"PRAGMA journal_mode = {journal}")
-    database.ask("CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
-    return database
-
-
-@pytest.fixture
-def memory() -> Any:
-    """A database in memory, shared by its name, and a connection that keeps it."""
-    vfs = _sqlite3.install_memory_vfs()
-    database = Database.at(f"file:/queue-{os.getpid()}-{time.monotonic_ns()}?vfs={vfs}")
-    keeper = database.own()
-    keeper.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
-    yield database
-    keeper.close()
-
-
-def write(database: Database, name: Any, begin: str = "BEGIN IMMEDIATE") -> None:
-    link = database.link()
-    try:
-        link.execute(begin)
-        link.execute("INSERT INTO t (b) VALUES (?)", (name,))
-        link.commit()
-    finally:
-        link.close()
-
-
-def read(database: Database) -> int:
-    link = database.link()
-    try:
-        return link.execute("SELECT count(*) FROM t").fetchone()[0]
-    finally:
-        link.close()
-
-
-def names(database: Database) -> list[Any]:
-    link = database.own()
-    try:
-        return [name for (name,) in link.execute("SELECT b FROM t ORDER BY a").fetchall()]
-    finally:
-        link.close()
-
-
-def writers(
-    database: Database, names: Iterable[Any], begin: str = "BEGIN IMMEDIATE"
-) -> list[Callable[[], asyncio.Task[Any]]]:
-    return [partial(start, write, database, name, begin) for name in names]
-
-
-class Holder:
-    """Has the write lock, in this process, until ``let_go``."""
-
-    def __init__(self, database: Database) -> None:
-        self.link = database.own()
-        self.link.execute("BEGIN IMMEDIATE")
-        self.link.execute("INSERT INTO t (b) VALUES ('holder')")
-
-    def let_go(self) -> None:
-        self.link.commit()
-        self.link.close()
-
-
-async def in_line(*starters: Callable[[], asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-    """Each task started when those before it wait."""
-    tasks = []
-    for starter in starters:
-        tasks.append(starter())
-        await until_suspended(1)
-    assert not any(task.done() for task in tasks)
-    return tasks
-
+from vinyl import _core
 
 # --- order
 
@@ -416,258 +340,12 @@ async def test_no_timeout_no_wait(database: Database) -> None:
 
 # --- the lock of another process
 
-LOCKER = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.read(1)
-db.execute("COMMIT")
-"""
-
 
 @on_a_loop
 @journals
 async def test_another_process_has_the_lock(journaled: Database) -> None:
-    import subprocess
-    import sys
-
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCKER, journaled.config.database],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as other:  # fmt: skip
-        assert other.stdout is not None
-        assert other.stdin is not None
-        assert other.stdout.readline() == "locked\n"
+    with locked(journaled.config.database) as other:
         tasks = await in_line(*writers(journaled, range(5)))
-        other.stdin.write("x")
-        other.stdin.flush()
+        other.let_go()
         await asyncio.gather(*tasks)
     assert names(journaled) == list(range(5))
-
-
-# --- cancel, close, loops, threads, forks
-
-
-@on_a_loop
-@pytest.mark.parametrize("which", [0, 1, 2, 3])
-async def test_cancel_in_the_queue(database: Database, which: int) -> None:
-    """The first, one in the middle, the last: the others keep their places."""
-    holder = Holder(database)
-    tasks = await in_line(*writers(database, range(4)))
-    tasks[which].cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await tasks.pop(which)
-    holder.let_go()
-    await asyncio.gather(*tasks)
-    assert names(database) == ["holder", *[n for n in range(4) if n != which]]
-    assert database.is_whole()
-
-
-@on_a_loop
-async def test_cancel_of_one_who_was_told(database: Database) -> None:
-    """Between being told and asking: the turn goes to the next."""
-    holder = Holder(database)
-    first, second = await in_line(*writers(database, ["first", "second"]))
-    holder.let_go()  # the bell has rung; the loop has not turned yet
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    await second
-    assert names(database) == ["holder", "second"]
-    assert database.is_whole()
-
-
-@on_a_loop
-async def test_cancel_of_the_holder(database: Database) -> None:
-    def hold() -> None:
-        link = database.link()
-        try:
-            link.execute("BEGIN IMMEDIATE")
-            _core._sleep(60)
-        finally:
-            link.close()
-
-    holder = start(hold)
-    await until_suspended(1)
-    tasks = await in_line(*writers(database, range(2)))
-    holder.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await holder
-    await asyncio.gather(*tasks)
-    assert names(database) == [0, 1]
-
-
-def test_a_loop_that_ends_with_waiters(database: Database, mode: str) -> None:
-    import uvloop
-
-    factory = uvloop.new_event_loop if mode == "uvloop" else asyncio.new_event_loop
-    holder = Holder(database)
-
-    async def leave_waiting() -> None:
-        await in_line(*writers(database, ["never"] * 3))
-
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(leave_waiting())
-    # One that is only closed, and cancels nobody.
-    loop = factory()
-    loop.run_until_complete(leave_waiting())
-    pending = asyncio.all_tasks(loop)
-    for task in pending:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-    loop.close()
-    del pending, task
-    gc.collect()
-    assert database.pool.stats()["pool_size"] == 0
-    holder.let_go()
-    write(database, "then")
-    assert names(database) == ["holder", "then"]
-
-
-def in_threads(number: int, work: Callable[[int], None]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(n: int) -> None:
-        try:
-            work(n)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(n,)) for n in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures
-
-
-@pytest.mark.parametrize("loops", [True, False], ids=["loops", "blocking"])
-@journals
-def test_threads_take_turns(journaled: Database, loops: bool) -> None:
-    """None of four threads, each in a loop of its own or blocking, is left behind."""
-    counts = [0] * 4
-    goal = 15
-    behind: list[int] = []
-    ready = threading.Barrier(4)
-
-    def loop(n: int) -> None:
-        ready.wait()
-        while min(counts) < goal:
-            write(journaled, n)
-            counts[n] += 1
-        behind.append(max(counts) - min(counts))
-
-    def work(n: int) -> None:
-        if not loops:
-            loop(n)
-            return
-
-        async def main() -> None:
-            await _core.run(loop, n)
-
-        asyncio.run(main())
-
-    in_threads(4, work)
-    assert sorted(names(journaled)) == sorted(n for n in range(4) for _ in range(counts[n]))
-    # Alone they would be one apart at most; a thread that the machine stops for a quarter of a
-    # second is passed by.
-    assert max(counts) < 4 * goal, counts
-
-
-def test_a_thread_whose_loop_is_held_up_is_passed_by(database: Database) -> None:
-    """It is the first in line, is told, and does something else: the others go on without it."""
-    waits, go_on = threading.Event(), threading.Event()
-    holder = Holder(database)
-
-    def stuck() -> None:
-        async def main() -> None:
-            task = start(write, database, "stuck")
-            await until_suspended(1)
-            waits.set()
-            go_on.wait()  # blocks the loop
-            await task
-
-        asyncio.run(main())
-
-    thread = threading.Thread(target=stuck)
-    thread.start()
-    waits.wait()
-    holder.let_go()
-    for n in range(3):
-        write(database, n)  # within its timeout
-    go_on.set()
-    thread.join()
-    assert names(database) == ["holder", 0, 1, 2, "stuck"]
-
-
-def test_signals_end_a_blocking_wait(database: Database) -> None:
-    import signal
-
-    class Stop(Exception):
-        pass
-
-    def stop(*_: Any) -> None:
-        raise Stop
-
-    holder = Holder(database)
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(Stop):
-            write(database, "never")
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    holder.let_go()
-    write(database, "then")
-    assert names(database) == ["holder", "then"]
-
-
-@on_a_loop
-async def test_a_fork_starts_with_empty_queues(database: Database) -> None:
-    """The parent's waiters are none of the child's."""
-    holder = Holder(database)
-    tasks = await in_line(*writers(database, range(2)))
-    other = f"{database.config.database}.child"
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            asyncio._set_running_loop(None)
-            # The parent has the lock: SQLite's, which the child meets like any other process.
-            child = Database.at(database.config.database, timeout=0.05)
-            try:
-                write(child, "child")
-            except sqlite3.OperationalError:
-                code = 0
-            own = make(other)
-            write(own, "child")
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert names(Database.at(other)) == ["child"]
-    holder.let_go()
-    await asyncio.gather(*tasks)
-    assert names(database) == ["holder", 0, 1]
-
-
-async def test_a_fork_in_a_transaction_in_memory(memory: Database) -> None:
-    """The child has a copy of the database, and nobody else's lock in it."""
-    link = memory.link()
-    link.execute("BEGIN IMMEDIATE")
-    link.execute("INSERT INTO t (b) VALUES ('parent')")
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            asyncio._set_running_loop(None)
-            link.rollback()
-            write(memory, "child")
-            code = 0 if names(memory) == ["child"] else 2
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    link.commit()
-    link.close()
-    assert names(memory) == ["parent"]

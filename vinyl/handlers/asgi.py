@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import ExitStack
+from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import IO, Any
@@ -117,16 +118,21 @@ class ASGIHandler(ModesMixin, asgi.ASGIHandler):
         Larger ones are written to a temporary file right here: the system buffers it, and a
         thread costs more than the copy.
         """
+        message = await receive()
+        if not message.get("more_body", False) and message["type"] != "http.disconnect":
+            chunk = message.get("body") or b""
+            if len(chunk) <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
+                return BytesIO(chunk)
         body_file = SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE, mode="w+b")  # noqa: SIM115
         try:
             more = True
             while more:
-                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise RequestAborted
                 if chunk := message.get("body"):
                     body_file.write(chunk)
-                more = message.get("more_body", False)
+                if more := message.get("more_body", False):
+                    message = await receive()
             body_file.seek(0)
         except BaseException:
             body_file.close()
