@@ -111,7 +111,7 @@ def test_generated_instances(
 
 def test_hits_are_counted(engine: Any) -> None:
     for n in range(3):
-        author = Author(name=f"a{n}")
+        author = Author(name=f"a{n}", born=NOON.date())
         author.save()
         author.save()
         author.save(update_fields=["born"])
@@ -121,7 +121,7 @@ def test_hits_are_counted(engine: Any) -> None:
 
 
 def test_every_way_to_a_save_is_planned(engine: Any) -> None:
-    author = Author.objects.create(name="a")
+    author = Author.objects.create(name="a", born=NOON.date())
     before = hits()
     Author.objects.create(name="b")
     Author.objects.get_or_create(name="c")
@@ -138,7 +138,7 @@ def test_every_way_to_a_save_is_planned(engine: Any) -> None:
 async def test_in_every_mode(engine: Any) -> None:
     before = hits()
     for n in range(3):
-        author = await Author.vinyl.create(name=f"a{n}")
+        author = await Author.vinyl.create(name=f"a{n}", born=NOON.date())
         assert author.pk
         assert not author._state.adding
         assert author._state.db == engine.alias

@@ -57,7 +57,7 @@ class Write:
     ``sql`` is None until the first row was written.
     """
 
-    __slots__ = ("fields", "parameters", "returned", "sql")
+    __slots__ = ("fields", "null_in_sql", "parameters", "returned", "sql")
 
     def __init__(
         self, fields: list[Any], parameters: _core.Parameters, returned: tuple[str, ...] = ()
@@ -66,6 +66,8 @@ class Write:
         self.parameters = parameters
         self.returned = returned
         self.sql: str | None = None
+        #: Whether Django writes None into the SQL, as it does in an UPDATE before 6.1.
+        self.null_in_sql = False
 
 
 def save(
@@ -257,7 +259,11 @@ def parameters_of(
 ) -> tuple[Any, ...] | None:
     """The parameters for the statement's SQL; None where Django has to."""
     params = None if write is None else write.parameters.of(self, connection)
-    if write is None or params is None:
+    if (
+        write is None
+        or params is None
+        or (write.null_in_sql and any(each is None for each in params))
+    ):
         stats["uncached"] += 1
         return None
     if write.sql is not None:
@@ -386,7 +392,9 @@ def _new_update(self: Any, table: Table, update_fields: Any) -> Write | None:
         return None  # Django looks whether the row is there
     entry, low, high = table.key
     entries = (*[each for _, each in chosen], entry)
-    return Write([field for field, _ in chosen], _core.Parameters(False, entries, True, low, high))
+    write = Write([field for field, _ in chosen], _core.Parameters(False, entries, True, low, high))
+    write.null_in_sql = django.VERSION < (6, 1)
+    return write
 
 
 def _compiled_update(self: Any, table: Table, write: Write, using: str) -> Any:
@@ -409,11 +417,16 @@ def install() -> None:
     """Takes the methods' places, unless somebody else has. Idempotent."""
     from .delete import delete_batch
 
-    for cls, name, ours in (
+    methods: list[tuple[Any, str, Any]] = [
         (Model, "_save_table", save_table),
-        (Model, "save", save),
         (DeleteQuery, "delete_batch", delete_batch),
-    ):
+    ]
+    if django.VERSION >= (
+        6,
+        0,
+    ):  # before, it warns of positional arguments, and of its caller's line
+        methods.append((Model, "save", save))
+    for cls, name, ours in methods:
         method: Any = cls.__dict__[name]
         if method is not ours and _is_djangos(method):
             setattr(cls, name, functools.wraps(method)(ours))
