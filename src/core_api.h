@@ -19,7 +19,7 @@
 
 struct _object;
 
-#define VNL_CORE_ABI 2
+#define VNL_CORE_ABI 3
 #define VNL_CORE_CAPSULE "vinyl._core._api"
 #define VNL_DRIVER_CAPSULE "vinyl.driver"
 
@@ -50,6 +50,16 @@ typedef struct vnl_driver {
      * word to the server. */
     void (*abandon)(void *conn);
 } vnl_driver;
+
+/* The rows of an engine's cursor, without a tuple for each. */
+typedef struct vnl_row_source {
+    /* How many columns; 0 where the cursor is to be iterated. */
+    int (*columns)(struct _object *cursor);
+    /* Fills in new references to the values of the next rows, `rows` at most of
+     * `columns` each: how many rows, 0 at the end, -1 with an exception (and
+     * nothing filled in).  May switch. */
+    int (*next_wait)(struct _object *cursor, struct _object **cells, int columns, int rows);
+} vnl_row_source;
 
 typedef struct vnl_core_api {
     int abi;
@@ -117,6 +127,9 @@ typedef struct vnl_core_api {
 
     /* Counters for vinyl._core.stats(). */
     void (*count_statement)(void);
+
+    /* How the core's loops over rows read the cursors of that exact type. */
+    void (*rows_register)(struct _object *cursor_type, const vnl_row_source *source);
 } vnl_core_api;
 
 #endif

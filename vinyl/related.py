@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from operator import attrgetter
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
-from django.db.models import Manager, Model
+from django.db.models import ForeignObject, Manager, Model
 
+from vinyl import _core
 from vinyl._core import FIBER, Operation, where, written_in_coroutine
 from vinyl.exceptions import NotFetched
 from vinyl.instance import adopt, awaits
@@ -52,30 +52,77 @@ class RelatedMixin:
         return queryset.iterator(chunk_size)
 
     def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
-        answer = super().get_prefetch_querysets(instances, querysets)  # type: ignore[misc]
-        return with_simple_keys(getattr(self, "field", None), answer)
+        prefetch = super().get_prefetch_querysets  # type: ignore[misc]
+        field = getattr(self, "field", None)
+        if field is None or not _has_simple_key(field):
+            return prefetch(instances, querysets)
+        self.field = known = _Known(field)
+        try:
+            return known.answer(prefetch(instances, querysets))
+        finally:
+            self.field = field
 
     def _vinyl_settle(self) -> None:
         """Called in the fiber, before a method runs."""
 
 
-def with_simple_keys(field: Any, answer: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A prefetch's answer, which has functions that give the key of a related object and the
-    same of an instance: where the key is one column, that column in place of a tuple of one."""
-    rows, of_related, of_instance, *rest = answer
+def _has_simple_key(field: Any) -> bool:
+    """Whether Django's own methods find out, by one column, what an object is related to."""
     columns = getattr(field, "local_related_fields", ())
-    if (
-        len(columns) != 1
-        or columns[0].primary_key
-        or of_related != field.get_local_related_value
-        or of_instance != field.get_foreign_related_value
-    ):
-        return answer
+    cls = type(field)
+    return (
+        len(columns) == 1
+        and not columns[0].primary_key
+        and isinstance(field, ForeignObject)
+        and all(getattr(cls, name) is getattr(ForeignObject, name) for name in _KEY_METHODS)
+    )
 
-    def first(instance: Model) -> Any:
-        return of_instance(instance)[0]
 
-    return rows, attrgetter(columns[0].attname), first, *rest
+_KEY_METHODS = (
+    "get_local_related_value",
+    "get_foreign_related_value",
+    "get_instance_value_for_fields",
+    "is_cached",
+    "set_cached_value",
+)
+
+
+class _Known:
+    """A related manager's field while Django prefetches: it notes the instances as Django asks
+    for their keys, so that an object is related as soon as it is asked whether it is."""
+
+    def __init__(self, field: Any) -> None:
+        self._field = field
+        self._instances: dict[Any, Model] = {}
+        relation = _core.KnownRelation(
+            field.local_related_fields[0].attname, field.cache_name, self._instances
+        )
+        self._key_of_related = relation.key
+        self.is_cached = relation.relate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._field, name)
+
+    def get_foreign_related_value(self, instance: Model) -> Any:
+        value = self._field.get_foreign_related_value(instance)
+        self._instances[value[0]] = instance
+        return value
+
+    def answer(self, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Django's answer has functions that give the key of a related object, and the same of
+        an instance: here a value in place of a tuple of one."""
+        rows, of_related, of_instance, *rest = answer
+        if (
+            of_related != self._field.get_local_related_value
+            or of_instance != self.get_foreign_related_value
+        ):
+            return answer
+        key_of = self._field.get_foreign_related_value
+
+        def first(instance: Model) -> Any:
+            return key_of(instance)[0]
+
+        return rows, self._key_of_related, first, *rest
 
 
 class GenericRelatedMixin(RelatedMixin):

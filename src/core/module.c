@@ -9,6 +9,7 @@
 #include "fiber/wait.h"
 #include "fiber/waiter.h"
 #include "model/hydrate.h"
+#include "model/rows.h"
 #include "plan/plan.h"
 #include "pool/pool.h"
 #include "reactor/reactor.h"
@@ -198,6 +199,7 @@ static const vnl_core_api core_api = {
     .slot_note_line = vnl_slot_note_line,
     .slot_warn_dropped = vnl_slot_warn_dropped,
     .count_statement = count_statement,
+    .rows_register = vnl_rows_register,
 };
 
 static int
@@ -295,7 +297,7 @@ core_exec(PyObject *module)
         vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
         vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0 ||
         vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 ||
-        vnl_parameters_setup(module) < 0 || vnl_row_plan_setup(module) < 0 ||
+        vnl_parameters_setup(module) < 0 || vnl_row_plan_setup(module) < 0 || vnl_known_setup(module) < 0 ||
         vnl_value_rows_setup(module) < 0 || vnl_guard_setup(module) < 0 || vnl_shapes_setup(module) < 0 ||
         vnl_binder_setup(module) < 0) {
         return -1;

@@ -10,6 +10,7 @@ int vnl_attribute_setup(PyObject *module);
 int vnl_hydrator_setup(PyObject *module);
 int vnl_converter_setup(PyObject *module);
 int vnl_columns_setup(PyObject *module);
+int vnl_known_setup(PyObject *module);
 int vnl_parameters_setup(PyObject *module);
 int vnl_row_plan_setup(PyObject *module);
 int vnl_value_rows_setup(PyObject *module);
@@ -28,11 +29,19 @@ PyObject *vnl_value_wrapped(const vnl_value_rule *rule, PyObject *value);
 
 /* --- hydrator.c */
 int vnl_hydrator_check(PyObject *object);
-/* Those of the tuple, in the order that an instance's values have.  New reference. */
-PyObject *vnl_hydrator_names(PyObject *hydrator, PyObject *field_names);
+
+/* What makes the instances of one query. */
+typedef struct vnl_maker vnl_maker;
+
+/* `names`: a tuple of the model's attnames, in its order.  `fetch_mode` may be NULL.
+ * `caches`: something will be put into the instances' caches.  New, or NULL
+ * with an exception. */
+vnl_maker *vnl_maker_new(PyObject *hydrator, PyObject *names, PyObject *db, PyObject *fetch_mode, int caches);
+/* Takes NULL. */
+void vnl_maker_free(vnl_maker *maker);
+int vnl_maker_traverse(const vnl_maker *maker, visitproc visit, void *arg);
 /* An instance whose attributes `names` are items[0] and so on.  New reference. */
-PyObject *vnl_hydrator_make(PyObject *hydrator, PyObject *names, PyObject *const *items, PyObject *db,
-                            PyObject *fetch_mode);
+PyObject *vnl_maker_make(const vnl_maker *maker, PyObject *const *items);
 
 /* --- converter.c: what the columns of a row go through */
 typedef struct vnl_converters vnl_converters;

@@ -4,107 +4,191 @@
 #include "model/hydrate.h"
 
 #include "core/state.h"
+#include "model/layout.h"
 
 typedef struct {
     PyObject_HEAD
-    PyTypeObject *model; /* owned */
-    PyTypeObject *state; /* owned: ModelState */
-    PyObject *names;     /* owned tuple: attnames of the concrete fields */
-    PyObject *empty;     /* owned: () */
+    PyObject *names;      /* owned tuple: attnames of the concrete fields */
+    vnl_layout *instance; /* _state, names */
+    vnl_layout *state;    /* fields_cache, adding, db, and fetch_mode where Django has it */
+    int clears;           /* ModelState.__del__ asks for the cache of every instance */
 } vnl_hydrator;
+
+struct vnl_maker {
+    vnl_layout *instance;
+    vnl_layout *state;
+    PyObject *stored[3]; /* owned: False, db, fetch_mode or NULL */
+    Py_ssize_t nstored;
+    Py_ssize_t count; /* of the columns */
+    int caches;
+};
 
 static void hydrator_dealloc(PyObject *op);
 
-/* The names that `field_names` leaves of the model's, in the model's order.
- * New reference. */
+/* --- the maker */
+
+/* ("_state", *names): new reference. */
 static PyObject *
-names_for(vnl_hydrator *self, PyObject *field_names, Py_ssize_t count)
+with_state(PyObject *names)
 {
-    if (count == PyTuple_GET_SIZE(self->names)) {
-        return Py_NewRef(self->names);
+    Py_ssize_t count = PyTuple_GET_SIZE(names);
+    PyObject *all = PyTuple_New(count + 1);
+    if (all != NULL) {
+        PyTuple_SET_ITEM(all, 0, Py_NewRef(vnl_core->str_state));
     }
-    PyObject *chosen = PyList_New(0);
-    for (Py_ssize_t i = 0; chosen != NULL && i < PyTuple_GET_SIZE(self->names); i++) {
+    for (Py_ssize_t i = 0; all != NULL && i < count; i++) {
+        PyTuple_SET_ITEM(all, i + 1, Py_NewRef(PyTuple_GET_ITEM(names, i)));
+    }
+    return all;
+}
+
+/* _state and those of the model's names that `names` has.  New reference. */
+static PyObject *
+chosen_names(const vnl_hydrator *self, PyObject *names)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL || PyList_Append(list, vnl_core->str_state) < 0) {
+        Py_CLEAR(list);
+    }
+    for (Py_ssize_t i = 0; list != NULL && i < PyTuple_GET_SIZE(self->names); i++) {
         PyObject *name = PyTuple_GET_ITEM(self->names, i);
-        int asked = PySequence_Contains(field_names, name);
-        if (asked < 0 || (asked && PyList_Append(chosen, name) < 0)) {
-            Py_CLEAR(chosen);
+        int asked = PySequence_Contains(names, name);
+        if (asked < 0 || (asked && PyList_Append(list, name) < 0)) {
+            Py_CLEAR(list);
         }
     }
-    PyObject *plan = chosen == NULL ? NULL : PyList_AsTuple(chosen);
-    Py_XDECREF(chosen);
-    return plan;
-}
-
-static PyObject *
-new_state(vnl_hydrator *self, PyObject *db, PyObject *fetch_mode)
-{
-    PyObject *state = self->state->tp_new(self->state, self->empty, NULL);
-    if (state == NULL) {
-        return NULL;
-    }
-    if (PyObject_GenericSetAttr(state, vnl_core->str_adding, Py_False) < 0 ||
-        PyObject_GenericSetAttr(state, vnl_core->str_db, db) < 0 ||
-        (fetch_mode != NULL && fetch_mode != Py_None &&
-         PyObject_GenericSetAttr(state, vnl_core->str_fetch_mode, fetch_mode) < 0)) {
-        Py_DECREF(state);
-        return NULL;
-    }
-    return state;
-}
-
-/* An instance with `names` for the values items[0], …  New reference. */
-static PyObject *
-hydrate(vnl_hydrator *self, PyObject *names, PyObject *const *items, PyObject *db, PyObject *fetch_mode)
-{
-    PyObject *state = NULL, *dict = NULL;
-    PyObject *object = self->model->tp_new(self->model, self->empty, NULL);
-    if (object == NULL) {
-        return NULL;
-    }
-    state = new_state(self, db, fetch_mode);
-    if (state == NULL || (dict = PyObject_GenericGetDict(object, NULL)) == NULL ||
-        PyDict_SetItem(dict, vnl_core->str_state, state) < 0) {
-        goto fail;
-    }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
-        if (PyDict_SetItem(dict, PyTuple_GET_ITEM(names, i), items[i]) < 0) {
-            goto fail;
-        }
-    }
-    Py_DECREF(dict);
-    Py_DECREF(state);
-    return object;
-
-fail:
-    Py_XDECREF(dict);
-    Py_XDECREF(state);
-    Py_DECREF(object);
-    return NULL;
-}
-
-PyObject *
-vnl_hydrator_make(PyObject *hydrator, PyObject *names, PyObject *const *items, PyObject *db,
-                  PyObject *fetch_mode)
-{
-    return hydrate((vnl_hydrator *)hydrator, names, items, db, fetch_mode);
-}
-
-PyObject *
-vnl_hydrator_names(PyObject *hydrator, PyObject *field_names)
-{
-    PyObject *names = names_for((vnl_hydrator *)hydrator, field_names, PyTuple_GET_SIZE(field_names));
-    if (names != NULL && PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(field_names)) {
+    PyObject *tuple = list != NULL ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    if (tuple != NULL && PyTuple_GET_SIZE(tuple) != PyTuple_GET_SIZE(names) + 1) {
         PyErr_SetString(PyExc_ValueError, "not names of the model's columns");
-        Py_CLEAR(names);
+        Py_CLEAR(tuple);
     }
-    return names;
+    return tuple;
 }
+
+/* New reference. */
+static PyObject *
+state_names(int caches, int fetch_mode)
+{
+    PyObject *const names[] = {vnl_core->str_fields_cache, vnl_core->str_adding, vnl_core->str_db,
+                               vnl_core->str_fetch_mode};
+    Py_ssize_t count = 2 + (caches != 0) + (fetch_mode != 0);
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(names[i + (caches == 0)]));
+    }
+    return tuple;
+}
+
+vnl_maker *
+vnl_maker_new(PyObject *hydrator, PyObject *names, PyObject *db, PyObject *fetch_mode, int caches)
+{
+    const vnl_hydrator *of = (vnl_hydrator *)hydrator;
+    PyObject *instance = NULL, *state = NULL;
+    vnl_maker *self = PyMem_Calloc(1, sizeof(*self));
+    if (self == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    self->caches = caches || of->clears;
+    self->count = PyTuple_GET_SIZE(names);
+    self->stored[0] = Py_NewRef(Py_False);
+    self->stored[1] = Py_NewRef(db);
+    self->stored[2] = Py_XNewRef(fetch_mode);
+    self->nstored = fetch_mode != NULL ? 3 : 2;
+    instance = self->count == PyTuple_GET_SIZE(of->names) ? with_state(of->names) : chosen_names(of, names);
+    state = instance != NULL ? state_names(self->caches, fetch_mode != NULL) : NULL;
+    self->instance = state != NULL ? vnl_layout_part(of->instance, instance) : NULL;
+    self->state = self->instance != NULL ? vnl_layout_part(of->state, state) : NULL;
+    Py_XDECREF(instance);
+    Py_XDECREF(state);
+    if (self->state == NULL) {
+        vnl_maker_free(self);
+        return NULL;
+    }
+    return self;
+}
+
+void
+vnl_maker_free(vnl_maker *self)
+{
+    if (self != NULL) {
+        vnl_layout_free(self->instance);
+        vnl_layout_free(self->state);
+        for (int i = 0; i < 3; i++) {
+            Py_CLEAR(self->stored[i]);
+        }
+        PyMem_Free(self);
+    }
+}
+
+int
+vnl_maker_traverse(const vnl_maker *self, visitproc visit, void *arg)
+{
+    if (self == NULL) {
+        return 0;
+    }
+    Py_VISIT(self->stored[1]);
+    Py_VISIT(self->stored[2]);
+    int rc = vnl_layout_traverse(self->instance, visit, arg);
+    return rc != 0 ? rc : vnl_layout_traverse(self->state, visit, arg);
+}
+
+PyObject *
+vnl_maker_make(const vnl_maker *self, PyObject *const *items)
+{
+    /* An empty cache, which Django makes when it is first asked for. */
+    PyObject *cache = self->caches ? PyDict_New() : NULL;
+    if (self->caches && cache == NULL) {
+        return NULL;
+    }
+    PyObject *state = vnl_layout_make(self->state, &cache, self->caches, self->stored, self->nstored);
+    PyObject *object = state != NULL ? vnl_layout_make(self->instance, &state, 1, items, self->count) : NULL;
+    Py_XDECREF(state);
+    Py_XDECREF(cache);
+    return object;
+}
+
+/* --- the type */
 
 int
 vnl_hydrator_check(PyObject *object)
 {
     return Py_TYPE(object)->tp_dealloc == hydrator_dealloc;
+}
+
+/* The names, interned: new reference. */
+static PyObject *
+interned(PyObject *names)
+{
+    PyObject *tuple = PyTuple_New(PyTuple_GET_SIZE(names));
+    for (Py_ssize_t i = 0; tuple != NULL && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *name = Py_NewRef(PyTuple_GET_ITEM(names, i));
+        if (PyUnicode_CheckExact(name)) {
+            PyUnicode_InternInPlace(&name);
+        }
+        PyTuple_SET_ITEM(tuple, i, name);
+    }
+    return tuple;
+}
+
+static int
+fill(vnl_hydrator *self, PyTypeObject *model, PyTypeObject *state, PyObject *names)
+{
+    PyObject *all = NULL, *of_state = NULL;
+    self->names = interned(names);
+    self->clears = state->tp_finalize != NULL;
+    all = self->names != NULL ? with_state(self->names) : NULL;
+    of_state =
+        all != NULL ? state_names(1, PyObject_HasAttr((PyObject *)state, vnl_core->str_fetch_mode)) : NULL;
+    /* A model's own __del__ is not to see an instance that is only tried. */
+    self->instance = of_state != NULL
+                         ? vnl_layout_new(model, all, model->tp_finalize == NULL && model->tp_del == NULL)
+                         : NULL;
+    self->state = self->instance != NULL ? vnl_layout_new(state, of_state, 1) : NULL;
+    Py_XDECREF(all);
+    Py_XDECREF(of_state);
+    return self->state != NULL ? 0 : -1;
 }
 
 static PyObject *
@@ -116,17 +200,17 @@ hydrator_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     vnl_hydrator *self = (vnl_hydrator *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->model = (PyTypeObject *)Py_NewRef(model);
-    self->state = (PyTypeObject *)Py_NewRef(state);
-    self->names = Py_NewRef(names);
-    self->empty = PyTuple_New(0);
-    if (self->empty == NULL) {
+    if (self != NULL && fill(self, (PyTypeObject *)model, (PyTypeObject *)state, names) < 0) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
+}
+
+static PyObject *
+is_direct(PyObject *op, void *unused)
+{
+    const vnl_hydrator *self = (vnl_hydrator *)op;
+    return PyBool_FromLong(vnl_layout_is_direct(self->instance) && vnl_layout_is_direct(self->state));
 }
 
 static int
@@ -134,18 +218,19 @@ hydrator_traverse(PyObject *op, visitproc visit, void *arg)
 {
     vnl_hydrator *self = (vnl_hydrator *)op;
     Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->model);
-    Py_VISIT(self->state);
     Py_VISIT(self->names);
-    return 0;
+    int rc = vnl_layout_traverse(self->instance, visit, arg);
+    return rc != 0 ? rc : vnl_layout_traverse(self->state, visit, arg);
 }
 
 static int
 hydrator_clear(PyObject *op)
 {
     vnl_hydrator *self = (vnl_hydrator *)op;
-    Py_CLEAR(self->model);
-    Py_CLEAR(self->state);
+    vnl_layout *instance = self->instance, *state = self->state;
+    self->instance = self->state = NULL;
+    vnl_layout_free(instance);
+    vnl_layout_free(state);
     Py_CLEAR(self->names);
     return 0;
 }
@@ -153,20 +238,24 @@ hydrator_clear(PyObject *op)
 static void
 hydrator_dealloc(PyObject *op)
 {
-    vnl_hydrator *self = (vnl_hydrator *)op;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     (void)hydrator_clear(op);
-    Py_CLEAR(self->empty);
     type->tp_free(op);
     Py_DECREF(type);
 }
+
+static PyGetSetDef hydrator_getset[] = {
+    {"direct", is_direct, NULL, "Whether instances are made without their __dict__.", NULL},
+    {NULL},
+};
 
 static PyType_Slot hydrator_slots[] = {
     {Py_tp_doc,
      "Hydrator(model, state_class, attnames, /)\n--\n\n"
      "For a RowPlan: does what Model.from_db does for a model whose instances are plain."},
     {Py_tp_new, hydrator_new},
+    {Py_tp_getset, hydrator_getset},
     {Py_tp_traverse, hydrator_traverse},
     {Py_tp_clear, hydrator_clear},
     {Py_tp_dealloc, hydrator_dealloc},

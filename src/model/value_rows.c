@@ -1,5 +1,6 @@
 /* value_rows: what values() and values_list() make of rows. */
 #include "model/hydrate.h"
+#include "model/rows.h"
 
 #include "core/state.h"
 
@@ -16,34 +17,31 @@ typedef struct {
     vnl_converters *converters;
 } value_plan;
 
-/* The row as a tuple with its values converted.  New reference. */
+/* The row's values as a tuple, which takes them.  New reference. */
 static PyObject *
-converted(const value_plan *plan, PyObject *row)
+as_tuple(vnl_rows *row)
 {
-    if (plan->converters == NULL && PyTuple_CheckExact(row)) {
-        return Py_NewRef(row);
+    PyObject *tuple = PyTuple_New(row->count);
+    if (tuple != NULL) {
+        for (Py_ssize_t i = 0; i < row->count; i++) {
+            PyTuple_SET_ITEM(tuple, i, row->cells[i]);
+        }
+        row->count = 0;
     }
-    PyObject *list = PySequence_List(row);
-    if (list != NULL && plan->converters != NULL &&
-        vnl_converters_apply(plan->converters, ((PyListObject *)list)->ob_item, PyList_GET_SIZE(list)) < 0) {
-        Py_CLEAR(list);
-    }
-    PyObject *tuple = list != NULL ? PyList_AsTuple(list) : NULL;
-    Py_XDECREF(list);
     return tuple;
 }
 
 /* New reference. */
 static PyObject *
-as_dict(PyObject *names, PyObject *values)
+as_dict(PyObject *names, const vnl_rows *row)
 {
-    if (PyTuple_GET_SIZE(names) > PyTuple_GET_SIZE(values)) {
+    if (PyTuple_GET_SIZE(names) > row->count) {
         PyErr_SetString(PyExc_IndexError, "list index out of range");
         return NULL;
     }
     PyObject *dict = PyDict_New();
     for (Py_ssize_t i = 0; dict != NULL && i < PyTuple_GET_SIZE(names); i++) {
-        if (PyDict_SetItem(dict, PyTuple_GET_ITEM(names, i), PyTuple_GET_ITEM(values, i)) < 0) {
+        if (PyDict_SetItem(dict, PyTuple_GET_ITEM(names, i), row->cells[i]) < 0) {
             Py_CLEAR(dict);
         }
     }
@@ -52,31 +50,36 @@ as_dict(PyObject *names, PyObject *values)
 
 /* New reference. */
 static PyObject *
-as_named(PyObject *type, PyObject *values)
+as_named(PyObject *type, vnl_rows *row)
 {
-    PyObject *args = PyTuple_Pack(1, values);
+    PyObject *values = as_tuple(row);
+    PyObject *args = values != NULL ? PyTuple_Pack(1, values) : NULL;
     PyObject *named = args != NULL ? PyTuple_Type.tp_new((PyTypeObject *)type, args, NULL) : NULL;
     Py_XDECREF(args);
+    Py_XDECREF(values);
     return named;
 }
 
 /* New reference. */
 static PyObject *
-shaped(const value_plan *plan, PyObject *values)
+shaped(const value_plan *plan, vnl_rows *row)
 {
+    if (plan->converters != NULL && vnl_converters_apply(plan->converters, row->cells, row->count) < 0) {
+        return NULL;
+    }
     switch (plan->kind) {
     case AS_DICT:
-        return as_dict(plan->shape, values);
+        return as_dict(plan->shape, row);
     case AS_NAMED:
-        return as_named(plan->shape, values);
+        return as_named(plan->shape, row);
     case AS_FLAT:
-        if (PyTuple_GET_SIZE(values) == 0) {
+        if (row->count == 0) {
             PyErr_SetString(PyExc_IndexError, "list index out of range");
             return NULL;
         }
-        return Py_NewRef(PyTuple_GET_ITEM(values, 0));
+        return Py_NewRef(row->cells[0]);
     default:
-        return Py_NewRef(values);
+        return as_tuple(row);
     }
 }
 
@@ -94,26 +97,42 @@ check_shape(const value_plan *plan)
     return 0;
 }
 
+/* The rows as they are, which were tuples before. */
+static PyObject *
+collect_tuples(PyObject *rows)
+{
+    PyObject *list = PySequence_List(rows);
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        PyObject *tuple = PySequence_Tuple(PyList_GET_ITEM(list, i));
+        if (tuple == NULL || PyList_SetItem(list, i, tuple) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
 static PyObject *
 collect(const value_plan *plan, PyObject *rows)
 {
-    PyObject *row = NULL;
-    PyObject *iterator = PyObject_GetIter(rows);
-    PyObject *list = iterator != NULL ? PyList_New(0) : NULL;
-    while (list != NULL && (row = PyIter_Next(iterator)) != NULL) {
-        PyObject *values = converted(plan, row);
-        PyObject *made = values != NULL ? shaped(plan, values) : NULL;
+    vnl_rows row;
+    int rc = vnl_rows_open(&row, rows);
+    if (rc == 0 && row.source == NULL && plan->kind == AS_TUPLE && plan->converters == NULL) {
+        PyObject *tuples = collect_tuples(row.rows);
+        vnl_rows_close(&row);
+        return tuples;
+    }
+    PyObject *list = rc == 0 ? PyList_New(0) : NULL;
+    while (list != NULL && (rc = vnl_rows_next_wait(&row)) > 0) {
+        PyObject *made = shaped(plan, &row);
         if (made == NULL || PyList_Append(list, made) < 0) {
             Py_CLEAR(list);
         }
         Py_XDECREF(made);
-        Py_XDECREF(values);
-        Py_DECREF(row);
     }
-    if (list != NULL && PyErr_Occurred()) {
+    if (rc < 0) {
         Py_CLEAR(list);
     }
-    Py_XDECREF(iterator);
+    vnl_rows_close(&row);
     return list;
 }
 

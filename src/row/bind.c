@@ -259,8 +259,12 @@ static int
 bind_list(vnl_decode_ctx *ctx, PyObject *value, vnl_param *out)
 {
     vnl_buf buf = VNL_BUF_INIT;
-    int result = vnl_dump_list(ctx, value, &buf, &out->oid);
+    int result = vnl_dump_list_binary(ctx, value, &buf, &out->oid);
 
+    out->format = result > 0;
+    if (result == 0) {
+        result = vnl_dump_list(ctx, value, &buf, &out->oid);
+    }
     if (result > 0) {
         result = set_buffer(ctx, out, &buf);
     }

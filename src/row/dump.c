@@ -123,7 +123,7 @@ dump_bytes(PyObject *value, vnl_buf *out)
 static int
 dump_uuid(vnl_decode_ctx *ctx, PyObject *value, vnl_buf *out)
 {
-    PyObject *number = PyObject_GetAttr(value, ctx->st->str_int);
+    PyObject *number = PyObject_GetAttr(value, ctx->st->uuids.str_int);
     PyObject *hex = number ? PyNumber_ToBase(number, 16) : NULL; /* "0x…" */
     const char *text = hex ? PyUnicode_AsUTF8(hex) : NULL;
     int result = -1;

@@ -87,8 +87,8 @@ format_numeric(char *out, const char *digits, int ndigits, int weight, int negat
     return out - (decimals - dscale);
 }
 
-PyObject *
-vnl_numeric_binary(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
+static PyObject *
+decode_binary(vnl_decode_ctx *ctx, const char *data, int len)
 {
     char small[160];
     char *text = small;
@@ -129,6 +129,32 @@ vnl_numeric_binary(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
     value = make_decimal(ctx, text, end - text);
     if (text != small) {
         free(text);
+    }
+    return value;
+}
+
+PyObject *
+vnl_numeric_binary(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
+{
+    vnl_numeric *entry = NULL;
+    PyObject *value = NULL;
+    uint64_t words[2] = {0, 0};
+
+    if (len < 8 || len > VNL_NUMERIC_KEY || len != 8 + 2 * vnl_be16(data) || ctx->st->numerics == NULL) {
+        return decode_binary(ctx, data, len);
+    }
+    memcpy(words, data, (size_t)len);
+    entry = &ctx->st->numerics[((words[0] * UINT64_C(0x9E3779B97F4A7C15)) ^
+                                (words[1] * UINT64_C(0xC2B2AE3D27D4EB4F))) >>
+                                   56 &
+                               (VNL_NUMERICS - 1)];
+    if (entry->value != NULL && memcmp(entry->key, words, sizeof(words)) == 0) {
+        return Py_NewRef(entry->value);
+    }
+    value = decode_binary(ctx, data, len);
+    if (value != NULL) {
+        memcpy(entry->key, words, sizeof(words));
+        Py_XSETREF(entry->value, Py_NewRef(value));
     }
     return value;
 }

@@ -2,6 +2,7 @@
 #ifndef VNL_ROW_ROW_H
 #define VNL_ROW_ROW_H
 
+#include "base/values.h"
 #include "row/bind.h"
 #include "row/decode.h"
 
@@ -44,6 +45,18 @@ enum {
     VNL_OID_JSONB = 3802,
 };
 
+/* Decimals that were decoded last, by their bytes: amounts repeat, and a
+ * Decimal is never changed. */
+enum {
+    VNL_NUMERICS = 256,
+    VNL_NUMERIC_KEY = 16
+};
+
+typedef struct vnl_numeric {
+    unsigned char key[VNL_NUMERIC_KEY]; /* as sent, which begins with its length, then zeros */
+    PyObject *value;
+} vnl_numeric;
+
 /* Module-wide references; a GC-tracked object, kept in the module and by each
  * context.  Everything from `DataError` on is NULL until psycopg is loaded. */
 typedef struct vnl_row_state {
@@ -51,14 +64,13 @@ typedef struct vnl_row_state {
     PyTypeObject *codec_type;
     PyDateTime_CAPI *dt;
     PyObject *Decimal;
-    PyObject *UUID;
-    PyObject *uuid_unknown; /* SafeUUID.unknown */
+    vnl_uuids uuids;
+    vnl_numeric *numerics; /* VNL_NUMERICS of them, direct-mapped */
     PyObject *json_loads;
     PyObject *json_dumps;
     PyObject *ZoneInfo;
     PyObject *zones; /* dict: name -> tzinfo */
-    PyObject *int64; /* 64, for shifts */
-    PyObject *str_int, *str_is_safe, *str_utcoffset, *str_fromutc, *str_obj, *str_dumps, *str_load;
+    PyObject *str_utcoffset, *str_fromutc, *str_obj, *str_dumps, *str_load;
     PyObject *str_days, *str_seconds, *str_microseconds;
     PyObject *DataError;
     PyObject *Transformer;
@@ -267,6 +279,8 @@ int vnl_dump_timedelta(vnl_decode_ctx *ctx, PyObject *value, vnl_buf *out);
 int vnl_utcoffset(vnl_decode_ctx *ctx, PyObject *value, int64_t *micros, int *known);
 /* list.c: the array literal.  1 done, 0 when C cannot (use the generic way), -1 exception. */
 int vnl_dump_list(vnl_decode_ctx *ctx, PyObject *list, vnl_buf *out, uint32_t *oid);
+/* list_binary.c: the same array in binary.  1 done, 0 where it has to be text, -1 exception. */
+int vnl_dump_list_binary(vnl_decode_ctx *ctx, PyObject *list, vnl_buf *out, uint32_t *oid);
 uint32_t vnl_array_oid(uint32_t oid);
 /* classes.c: the registered dumper of `value`, new reference, or NULL. */
 PyObject *vnl_row_dumper(vnl_decode_ctx *ctx, PyObject *value);

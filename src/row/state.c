@@ -13,8 +13,6 @@ state_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(st->codec_type);
     Py_VISIT(st->Decimal);
-    Py_VISIT(st->UUID);
-    Py_VISIT(st->uuid_unknown);
     Py_VISIT(st->json_loads);
     Py_VISIT(st->json_dumps);
     Py_VISIT(st->ZoneInfo);
@@ -29,25 +27,27 @@ state_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(st->pq_format[0]);
     Py_VISIT(st->pq_format[1]);
     Py_VISIT(st->py_text);
-    return 0;
+    return vnl_uuids_traverse(&st->uuids, visit, arg);
 }
 
 static int
 state_clear(PyObject *self)
 {
     vnl_row_state *st = (vnl_row_state *)self;
+    vnl_numeric *numerics = st->numerics;
 
+    st->numerics = NULL;
+    for (int i = 0; numerics != NULL && i < VNL_NUMERICS; i++) {
+        Py_CLEAR(numerics[i].value);
+    }
+    PyMem_Free(numerics);
     Py_CLEAR(st->codec_type);
     Py_CLEAR(st->Decimal);
-    Py_CLEAR(st->UUID);
-    Py_CLEAR(st->uuid_unknown);
+    vnl_uuids_clear(&st->uuids);
     Py_CLEAR(st->json_loads);
     Py_CLEAR(st->json_dumps);
     Py_CLEAR(st->ZoneInfo);
     Py_CLEAR(st->zones);
-    Py_CLEAR(st->int64);
-    Py_CLEAR(st->str_int);
-    Py_CLEAR(st->str_is_safe);
     Py_CLEAR(st->str_utcoffset);
     Py_CLEAR(st->str_fromutc);
     Py_CLEAR(st->str_obj);
@@ -111,24 +111,13 @@ import_attr(const char *module_name, const char *name)
 static int
 state_fill(vnl_row_state *st)
 {
-    PyObject *safe = NULL;
-
     st->dt = PyCapsule_Import(PyDateTime_CAPSULE_NAME, 0);
     if (st->dt == NULL || (st->Decimal = import_attr("decimal", "Decimal")) == NULL ||
-        (st->UUID = import_attr("uuid", "UUID")) == NULL ||
-        (safe = import_attr("uuid", "SafeUUID")) == NULL) {
-        goto fail;
-    }
-    st->uuid_unknown = PyObject_GetAttrString(safe, "unknown");
-    Py_CLEAR(safe);
-    if (st->uuid_unknown == NULL || (st->json_loads = import_attr("json", "loads")) == NULL ||
+        vnl_uuids_init(&st->uuids) < 0 || (st->json_loads = import_attr("json", "loads")) == NULL ||
         (st->json_dumps = import_attr("json", "dumps")) == NULL ||
-        (st->ZoneInfo = import_attr("zoneinfo", "ZoneInfo")) == NULL || (st->zones = PyDict_New()) == NULL ||
-        (st->int64 = PyLong_FromLong(64)) == NULL) {
-        goto fail;
+        (st->ZoneInfo = import_attr("zoneinfo", "ZoneInfo")) == NULL || (st->zones = PyDict_New()) == NULL) {
+        return -1;
     }
-    st->str_int = PyUnicode_InternFromString("int");
-    st->str_is_safe = PyUnicode_InternFromString("is_safe");
     st->str_utcoffset = PyUnicode_InternFromString("utcoffset");
     st->str_fromutc = PyUnicode_InternFromString("fromutc");
     st->str_obj = PyUnicode_InternFromString("obj");
@@ -137,16 +126,17 @@ state_fill(vnl_row_state *st)
     st->str_days = PyUnicode_InternFromString("days");
     st->str_seconds = PyUnicode_InternFromString("seconds");
     st->str_microseconds = PyUnicode_InternFromString("microseconds");
-    if (st->str_int == NULL || st->str_is_safe == NULL || st->str_utcoffset == NULL ||
-        st->str_fromutc == NULL || st->str_obj == NULL || st->str_dumps == NULL || st->str_load == NULL ||
-        st->str_days == NULL || st->str_seconds == NULL || st->str_microseconds == NULL) {
-        goto fail;
+    if (st->str_utcoffset == NULL || st->str_fromutc == NULL || st->str_obj == NULL ||
+        st->str_dumps == NULL || st->str_load == NULL || st->str_days == NULL || st->str_seconds == NULL ||
+        st->str_microseconds == NULL) {
+        return -1;
+    }
+    st->numerics = PyMem_Calloc(VNL_NUMERICS, sizeof(*st->numerics));
+    if (st->numerics == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
     return 0;
-
-fail:
-    Py_XDECREF(safe);
-    return -1;
 }
 
 int

@@ -4,7 +4,7 @@
 PyObject *
 vnl_text_any(vnl_decode_ctx *ctx, uint32_t oid, const char *data, int len)
 {
-    PyObject *text = PyUnicode_DecodeUTF8(data, len, NULL);
+    PyObject *text = vnl_text_new(data, len);
 
     if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
         PyErr_Clear();

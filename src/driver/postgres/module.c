@@ -51,6 +51,7 @@ module_exec(PyObject *module)
         (state->copy_type = add_type(module, &pg_copy_spec)) == NULL) {
         return -1;
     }
+    api->rows_register((PyObject *)state->cursor_type, &pg_cursor_source);
     PyObject *capsule = PyCapsule_New((void *)&pg_driver, VNL_DRIVER_CAPSULE, NULL);
     if (capsule == NULL || PyModule_AddObjectRef(module, "driver", capsule) < 0) {
         Py_XDECREF(capsule);

@@ -210,6 +210,9 @@ int pg_cursor_check_open(pg_cursor *cursor);
 int pg_cursor_set_statement(pg_cursor *cursor, PyObject *query, PyObject *params);
 /* Each row once: its large values are gone then. */
 PyObject *pg_cursor_row(pg_cursor *cursor, int row);
+/* New references to its values: how many, or -1 with an exception and none filled in. */
+int pg_cursor_cells(pg_cursor *cursor, int row, PyObject **cells);
+extern const vnl_row_source pg_cursor_source;
 
 /* --- py_named.c --- */
 int pg_named_execute_wait(pg_cursor *cursor);

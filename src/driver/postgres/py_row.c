@@ -50,19 +50,29 @@ decode_cell(pg_cursor *cur, vnl_decode_ctx *ctx, int row, int i)
                           : vnl_decode_fallback(ctx, cur->columns[i].oid, cur->binary, data, len);
 }
 
+int
+pg_cursor_cells(pg_cursor *cur, int row, PyObject **cells)
+{
+    vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
+    int count = cur->ncols;
+    for (int i = 0; i < count; i++) {
+        cells[i] = decode_cell(cur, ctx, row, i);
+        if (cells[i] == NULL) {
+            while (--i >= 0) {
+                Py_CLEAR(cells[i]);
+            }
+            return -1;
+        }
+    }
+    return count;
+}
+
 PyObject *
 pg_cursor_row(pg_cursor *cur, int row)
 {
-    vnl_decode_ctx *ctx = pg_link_ctx(cur->link);
     PyObject *tuple = PyTuple_New(cur->ncols);
-    for (int i = 0; tuple != NULL && i < cur->ncols; i++) {
-        PyObject *value = decode_cell(cur, ctx, row, i);
-        if (value == NULL) {
-            Py_CLEAR(tuple);
-        }
-        else {
-            PyTuple_SET_ITEM(tuple, i, value);
-        }
+    if (tuple != NULL && pg_cursor_cells(cur, row, ((PyTupleObject *)tuple)->ob_item) < 0) {
+        Py_CLEAR(tuple);
     }
     return tuple;
 }

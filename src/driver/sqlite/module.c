@@ -171,13 +171,14 @@ module_exec(PyObject *module)
         .forget = vnl_sqlite_columns_free,
     };
     if (vnl_sqlite_errors_init(state) < 0 || import_names(state) < 0 || vnl_sqlite_temporal_init() < 0 ||
-        vnl_sqlite_convert_init() < 0 ||
+        vnl_sqlite_convert_init(state) < 0 ||
         (state->connection_type = add_type(module, &vnl_connection_spec)) == NULL ||
         add_methods(state->connection_type, vnl_connection_more) < 0 ||
         (state->cursor_type = add_type(module, &vnl_cursor_spec)) == NULL ||
         PyModule_AddStringConstant(module, "sqlite_version", sqlite3_libversion()) < 0) {
         return -1;
     }
+    state->core->rows_register((PyObject *)state->cursor_type, &vnl_cursor_source);
     driver = PyCapsule_New((void *)&vnl_sqlite_driver, VNL_DRIVER_CAPSULE, NULL);
     rc = PyModule_AddObjectRef(module, "driver", driver);
     Py_XDECREF(driver);
@@ -201,7 +202,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->bool_key);
     Py_VISIT(state->bytes_key);
     Py_VISIT(state->django_converters);
-    return 0;
+    Py_VISIT(state->decimal);
+    return vnl_uuids_traverse(&state->uuids, visit, arg);
 }
 
 static int
@@ -221,6 +223,11 @@ module_clear(PyObject *module)
     Py_CLEAR(state->bool_key);
     Py_CLEAR(state->bytes_key);
     Py_CLEAR(state->django_converters);
+    Py_CLEAR(state->decimal);
+    struct vnl_sqlite_decimals *decimals = state->decimals;
+    state->decimals = NULL;
+    vnl_sqlite_decimals_free(decimals);
+    vnl_uuids_clear(&state->uuids);
     return 0;
 }
 

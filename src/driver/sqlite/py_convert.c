@@ -4,13 +4,27 @@
 
 #include <datetime.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #define EXACT_DIGITS 15 /* as many significant digits as SQLite's REAL has */
 
-/* A converter's own arguments: (Django's function, then what its kind needs). */
+/* A converter's own arguments: (Django's function, our module, then what its kind needs). */
 #define DJANGOS(own) PyTuple_GET_ITEM(own, 0)
+#define STATE(own) ((vnl_sqlite_state *)PyModule_GetState(PyTuple_GET_ITEM(own, 1)))
+
+/* Decimals that were made last, by what they were made of: amounts repeat,
+ * and a Decimal is never changed. */
+enum {
+    DECIMALS = 256
+};
+
+struct vnl_sqlite_decimals {
+    struct {
+        int64_t whole; /* without its point */
+        int places;
+        PyObject *value; /* owned, or NULL */
+    } made[DECIMALS];
+};
 
 static PyObject *
 ask_django(PyObject *own, PyObject *const *args, Py_ssize_t nargs)
@@ -71,80 +85,117 @@ convert_datetime(PyObject *own, PyObject *const *args, Py_ssize_t nargs)
     return PyDateTimeAPI->DateTime_FromDateAndTimeAndFold(
         PyDateTime_GET_YEAR(value), PyDateTime_GET_MONTH(value), PyDateTime_GET_DAY(value),
         PyDateTime_DATE_GET_HOUR(value), PyDateTime_DATE_GET_MINUTE(value), PyDateTime_DATE_GET_SECOND(value),
-        PyDateTime_DATE_GET_MICROSECOND(value), PyTuple_GET_ITEM(own, 1), PyDateTime_DATE_GET_FOLD(value),
+        PyDateTime_DATE_GET_MICROSECOND(value), PyTuple_GET_ITEM(own, 2), PyDateTime_DATE_GET_FOLD(value),
         PyDateTimeAPI->DateTimeType);
 }
 
-/* 32 hexadecimal digits.  own: (function, UUID, SafeUUID.unknown, names of the slots). */
+/* The value of a hexadecimal digit, or -1. */
+static int
+hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* 32 hexadecimal digits. */
 static PyObject *
 convert_uuid(PyObject *own, PyObject *const *args, Py_ssize_t nargs)
 {
     if (check_args(nargs) < 0) {
         return NULL;
     }
-    Py_ssize_t len = 0;
-    const char *text = PyUnicode_CheckExact(args[0]) ? PyUnicode_AsUTF8AndSize(args[0], &len) : NULL;
     if (args[0] == Py_None) {
         return Py_NewRef(args[0]);
     }
-    if (text == NULL || len != 32 || strspn(text, "0123456789abcdefABCDEF") != 32) {
-        PyErr_Clear();
-        return ask_django(own, args, nargs);
+    unsigned char bytes[16];
+    int wrong =
+        !PyUnicode_CheckExact(args[0]) || !PyUnicode_IS_ASCII(args[0]) || PyUnicode_GET_LENGTH(args[0]) != 32;
+    const char *text = wrong ? NULL : (const char *)PyUnicode_1BYTE_DATA(args[0]);
+    for (int i = 0; !wrong && i < 16; i++) {
+        int high = hex_value(text[2 * i]), low = hex_value(text[2 * i + 1]);
+        wrong = high < 0 || low < 0;
+        bytes[i] = (unsigned char)((unsigned)high << 4 | (unsigned)low);
     }
-    PyTypeObject *type = (PyTypeObject *)PyTuple_GET_ITEM(own, 1);
-    PyObject *number = PyLong_FromString(text, NULL, 16);
-    PyObject *uuid = number != NULL ? type->tp_alloc(type, 0) : NULL;
-    PyObject *names[2] = {PyTuple_GET_ITEM(own, 3), PyTuple_GET_ITEM(own, 4)};
-    /* UUID.__setattr__ refuses; its slots are set as its __init__ does. */
-    if (uuid != NULL && (PyObject_GenericSetAttr(uuid, names[0], number) < 0 ||
-                         PyObject_GenericSetAttr(uuid, names[1], PyTuple_GET_ITEM(own, 2)) < 0)) {
-        Py_CLEAR(uuid);
-    }
-    Py_XDECREF(number);
-    return uuid;
+    return wrong ? ask_django(own, args, nargs) : vnl_uuid_new(&STATE(own)->uuids, bytes);
 }
 
-/* The number with `places` decimals, when it has no more than those among its
- * first 15 significant digits, and `digits` digits at most.  0 when it has. */
+/* The whole number that `number` is with its point moved `places` to the right,
+ * when `number` is the float next to that decimal and `digits` digits are enough
+ * for it.  A decimal of 15 digits or less is what Django's converter gives for
+ * the float next to it.  0 when it is not so. */
 static int
-format_decimal(double number, int places, int digits, char *out, size_t size)
+whole_of(double number, int places, int digits, int64_t *whole)
 {
-    char exact[32]; /* d.dddddddddddddde±xx */
-    if (!isfinite(number) || fabs(number) >= 1e15 || (number == 0 && signbit(number))) {
+    static const double tens[] = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                  1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+    if (places > EXACT_DIGITS || !(fabs(number) < 1e15) || (number == 0 && signbit(number))) {
         return 0;
     }
-    int len = snprintf(out, size, "%.*f", places, number);
-    if (len < 0 || (size_t)len >= size) {
+    double moved = nearbyint(number * tens[places]);
+    if (!(fabs(moved) < tens[digits < EXACT_DIGITS ? digits : EXACT_DIGITS]) ||
+        moved / tens[places] != number) {
         return 0;
     }
-    int count = 0;
-    for (int i = 0; i < len; i++) {
-        count += out[i] >= '0' && out[i] <= '9' && (count > 0 || out[i] != '0');
-    }
-    /* The shorter text is right when it stands for the same 15 digits. */
-    char again[32];
-    snprintf(exact, sizeof(exact), "%.*e", EXACT_DIGITS - 1, number);
-    snprintf(again, sizeof(again), "%.*e", EXACT_DIGITS - 1, strtod(out, NULL));
-    return count <= digits && count <= EXACT_DIGITS && strcmp(exact, again) == 0;
+    *whole = (int64_t)moved;
+    return 1;
 }
 
-/* own: (function, Decimal, places, digits). */
+/* Decimal of that whole number with its point moved back.  New reference. */
+static PyObject *
+decimal_of(PyObject *type, int64_t whole, int places)
+{
+    char text[40];
+    char *at = text + sizeof(text);
+    uint64_t rest = whole < 0 ? 0 - (uint64_t)whole : (uint64_t)whole;
+    for (int i = 0; rest > 0 || i <= places; i++) {
+        if (i == places && places > 0) {
+            *--at = '.';
+        }
+        *--at = (char)('0' + rest % 10);
+        rest /= 10;
+    }
+    if (whole < 0) {
+        *--at = '-';
+    }
+    PyObject *str = PyUnicode_FromStringAndSize(at, text + sizeof(text) - at);
+    PyObject *value = str != NULL ? PyObject_CallOneArg(type, str) : NULL;
+    Py_XDECREF(str);
+    return value;
+}
+
+/* own: (function, module, places, digits). */
 static PyObject *
 convert_decimal(PyObject *own, PyObject *const *args, Py_ssize_t nargs)
 {
     if (check_args(nargs) < 0) {
         return NULL;
     }
-    char text[64];
-    int places = (int)PyLong_AsLong(PyTuple_GET_ITEM(own, 2));
-    int digits = (int)PyLong_AsLong(PyTuple_GET_ITEM(own, 3));
-    if (!PyFloat_CheckExact(args[0]) ||
-        !format_decimal(PyFloat_AS_DOUBLE(args[0]), places, digits, text, sizeof(text))) {
+    if (!PyFloat_CheckExact(args[0])) {
         return ask_django(own, args, nargs);
     }
-    PyObject *str = PyUnicode_FromString(text);
-    PyObject *value = str != NULL ? PyObject_CallOneArg(PyTuple_GET_ITEM(own, 1), str) : NULL;
-    Py_XDECREF(str);
+    double number = PyFloat_AS_DOUBLE(args[0]);
+    int places = (int)PyLong_AsLong(PyTuple_GET_ITEM(own, 2));
+    int digits = (int)PyLong_AsLong(PyTuple_GET_ITEM(own, 3));
+    vnl_sqlite_state *state = STATE(own);
+    int64_t whole = 0;
+    if (!whole_of(number, places, digits, &whole)) {
+        return ask_django(own, args, nargs);
+    }
+    size_t slot = ((uint64_t)whole * UINT64_C(0x9E3779B97F4A7C15)) >> 56 & (DECIMALS - 1);
+    struct vnl_sqlite_decimals *decimals = state->decimals;
+    if (decimals->made[slot].value != NULL && decimals->made[slot].whole == whole &&
+        decimals->made[slot].places == places) {
+        return Py_NewRef(decimals->made[slot].value);
+    }
+    PyObject *value = decimal_of(state->decimal, whole, places);
+    if (value != NULL) {
+        decimals->made[slot].whole = whole;
+        decimals->made[slot].places = places;
+        Py_XSETREF(decimals->made[slot].value, Py_NewRef(value));
+    }
     return value;
 }
 
@@ -156,32 +207,17 @@ static PyMethodDef methods[] = {
     {"decimal", _PyCFunction_CAST(convert_decimal), METH_FASTCALL, NULL},
 };
 
-/* Looks up what a kind needs besides Django's function.  New reference: (function, …). */
+/* What a kind needs: new reference to (function, module, …). */
 static PyObject *
-own_arguments(const char *kind, PyObject *function, PyObject *zone, int places, int digits)
+own_arguments(PyObject *module, const char *kind, PyObject *function, PyObject *zone, int places, int digits)
 {
-    PyObject *module = NULL, *own = NULL;
     if (strcmp(kind, "datetime") == 0) {
-        return PyTuple_Pack(2, function, zone);
+        return PyTuple_Pack(3, function, module, zone);
     }
-    if (strcmp(kind, "uuid") == 0 && (module = PyImport_ImportModule("uuid")) != NULL) {
-        PyObject *safe = PyObject_GetAttrString(module, "SafeUUID");
-        PyObject *unknown = safe != NULL ? PyObject_GetAttrString(safe, "unknown") : NULL;
-        PyObject *uuid = unknown != NULL ? PyObject_GetAttrString(module, "UUID") : NULL;
-        own = uuid != NULL ? Py_BuildValue("OOOss", function, uuid, unknown, "int", "is_safe") : NULL;
-        Py_XDECREF(uuid);
-        Py_XDECREF(unknown);
-        Py_XDECREF(safe);
+    if (strcmp(kind, "decimal") == 0) {
+        return Py_BuildValue("OOii", function, module, places, digits);
     }
-    else if (strcmp(kind, "decimal") == 0 && (module = PyImport_ImportModule("decimal")) != NULL) {
-        PyObject *decimal = PyObject_GetAttrString(module, "Decimal");
-        own = decimal != NULL ? Py_BuildValue("ONii", function, decimal, places, digits) : NULL;
-    }
-    else if (!PyErr_Occurred()) {
-        return PyTuple_Pack(1, function);
-    }
-    Py_XDECREF(module);
-    return own;
+    return PyTuple_Pack(2, function, module);
 }
 
 PyObject *
@@ -193,12 +229,12 @@ vnl_sqlite_converter(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "sO|Oii:converter", &kind, &function, &zone, &places, &digits)) {
         return NULL;
     }
-    if (places < 0 || places > 30) {
+    if (places < 0 || places > 30 || digits < 0) {
         return Py_NewRef(function);
     }
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         if (strcmp(methods[i].ml_name, kind) == 0) {
-            PyObject *own = own_arguments(kind, function, zone, places, digits);
+            PyObject *own = own_arguments(module, kind, function, zone, places, digits);
             PyObject *converter = own != NULL ? PyCFunction_New(&methods[i], own) : NULL;
             Py_XDECREF(own);
             return converter;
@@ -207,9 +243,29 @@ vnl_sqlite_converter(PyObject *module, PyObject *args)
     return PyErr_Format(PyExc_ValueError, "no converter '%s'", kind);
 }
 
-int
-vnl_sqlite_convert_init(void)
+void
+vnl_sqlite_decimals_free(struct vnl_sqlite_decimals *self)
 {
+    for (int i = 0; self != NULL && i < DECIMALS; i++) {
+        Py_CLEAR(self->made[i].value);
+    }
+    PyMem_Free(self);
+}
+
+int
+vnl_sqlite_convert_init(vnl_sqlite_state *state)
+{
+    PyObject *module = PyImport_ImportModule("decimal");
+    state->decimal = module != NULL ? PyObject_GetAttrString(module, "Decimal") : NULL;
+    Py_XDECREF(module);
+    if (state->decimal == NULL || vnl_uuids_init(&state->uuids) < 0) {
+        return -1;
+    }
+    state->decimals = PyMem_Calloc(1, sizeof(*state->decimals));
+    if (state->decimals == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
     PyDateTime_IMPORT;
     return PyDateTimeAPI == NULL ? -1 : 0;
 }

@@ -229,6 +229,79 @@ cursor_fetchall(PyObject *op, PyObject *Py_UNUSED(args))
     return fetch_wait((vnl_cursor *)op, PY_SSIZE_T_MAX);
 }
 
+/* --- rows for the core's loops */
+
+static int
+source_columns(PyObject *op)
+{
+    vnl_cursor *self = (vnl_cursor *)op;
+    int makes_rows = self->row_factory != NULL && self->row_factory != Py_None;
+
+    if (self->closed || self->busy || self->stmt == NULL || self->stmt->raw == NULL || makes_rows) {
+        return 0;
+    }
+    return sqlite3_column_count(self->stmt->raw);
+}
+
+/* The row at hand, and on to the next.  1, 0 no more, -1 with an exception. */
+static int
+next_cells_wait(vnl_cursor *self, PyObject **cells, int count)
+{
+    vnl_link *link = self->link;
+    vnl_sqlite_columns *columns;
+
+    if (self->stmt == NULL) {
+        return 0;
+    }
+    columns = vnl_sqlite_columns_of(link->state, self->stmt, link->detect_types);
+    if (columns != NULL && columns->count != count) {
+        vnl_sqlite_fail(link->state, VNL_E_PROGRAMMING, "The cursor was executed while its rows were read.");
+        columns = NULL;
+    }
+    if (columns == NULL || vnl_sqlite_cells(link->state, self->stmt, columns, cells) < 0) {
+        vnl_cursor_reset(self);
+        return -1;
+    }
+    if (vnl_cursor_step_wait(self, 0) < 0) {
+        for (int i = 0; i < count; i++) {
+            Py_CLEAR(cells[i]);
+        }
+        return -1;
+    }
+    return 1;
+}
+
+static int
+source_next_wait(PyObject *op, PyObject **cells, int columns, int rows)
+{
+    vnl_cursor *self = (vnl_cursor *)op;
+    int n = 0, rc = 1;
+
+    if (check_open(self) < 0) {
+        return -1;
+    }
+    if (self->stmt == NULL) {
+        return 0;
+    }
+    if (vnl_cursor_enter_wait(self, 0) < 0) {
+        return -1;
+    }
+    while (n < rows && (rc = next_cells_wait(self, cells + (Py_ssize_t)n * columns, columns)) > 0) {
+        n++;
+    }
+    if (rc >= 0 && n > 0 && vnl_sqlite_turn_wait(self->link->conn) < 0) {
+        vnl_cursor_reset(self);
+        rc = -1;
+    }
+    vnl_cursor_leave(self);
+    for (int i = 0; rc < 0 && i < n * columns; i++) {
+        Py_CLEAR(cells[i]);
+    }
+    return rc < 0 ? -1 : n;
+}
+
+const vnl_row_source vnl_cursor_source = {source_columns, source_next_wait};
+
 /* --- the type */
 
 static PyObject *

@@ -189,7 +189,7 @@ decode_text(vnl_sqlite_state *state, sqlite3_stmt *raw, int i)
     if (text == NULL) {
         return PyErr_NoMemory();
     }
-    value = PyUnicode_DecodeUTF8(text, len, NULL);
+    value = vnl_text_new(text, len);
     if (value != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
         return value;
     }
@@ -278,23 +278,31 @@ decode_converted(sqlite3_stmt *raw, int i, const struct vnl_sqlite_column *colum
     return decode_call(raw, i, column->convert);
 }
 
+int
+vnl_sqlite_cells(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt, const vnl_sqlite_columns *columns,
+                 PyObject **cells)
+{
+    for (int i = 0; i < columns->count; i++) {
+        const struct vnl_sqlite_column *column = &columns->column[i];
+        cells[i] = column->decoder == VNL_DECODE_PLAIN ? decode_plain(state, stmt->raw, i)
+                                                       : decode_converted(stmt->raw, i, column);
+        if (cells[i] == NULL) {
+            while (--i >= 0) {
+                Py_CLEAR(cells[i]);
+            }
+            return -1;
+        }
+    }
+    return 0;
+}
+
 PyObject *
 vnl_sqlite_row(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt, const vnl_sqlite_columns *columns)
 {
     PyObject *row = PyTuple_New(columns->count);
 
-    if (row == NULL) {
-        return NULL;
-    }
-    for (int i = 0; i < columns->count; i++) {
-        const struct vnl_sqlite_column *column = &columns->column[i];
-        PyObject *value = column->decoder == VNL_DECODE_PLAIN ? decode_plain(state, stmt->raw, i)
-                                                              : decode_converted(stmt->raw, i, column);
-        if (value == NULL) {
-            Py_DECREF(row);
-            return NULL;
-        }
-        PyTuple_SET_ITEM(row, i, value);
+    if (row != NULL && vnl_sqlite_cells(state, stmt, columns, ((PyTupleObject *)row)->ob_item) < 0) {
+        Py_CLEAR(row);
     }
     return row;
 }

@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include "base/list.h"
+#include "base/values.h"
 #include "sqlite.h"
 
 /* Keys of the C decoders for Django's own converters. */
@@ -25,6 +26,9 @@ typedef struct vnl_sqlite_state {
     PyObject *adapt, *adapters, *converters, *prepare_protocol;
     PyObject *bool_key, *bytes_key; /* (type, PrepareProtocol) */
     PyObject *django_converters;    /* name → Django's own converter, decoded in C */
+    vnl_uuids uuids;
+    PyObject *decimal; /* decimal.Decimal */
+    struct vnl_sqlite_decimals *decimals;
     const vnl_core_api *core;
 } vnl_sqlite_state;
 
@@ -135,6 +139,9 @@ int vnl_sqlite_columns_hold(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt);
 void vnl_sqlite_columns_free(void *columns);
 /* The row the statement stands on, as a new tuple. */
 PyObject *vnl_sqlite_row(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt, const vnl_sqlite_columns *columns);
+/* New references to its values: 0, or -1 with an exception and none filled in. */
+int vnl_sqlite_cells(vnl_sqlite_state *state, vnl_sqlite_stmt *stmt, const vnl_sqlite_columns *columns,
+                     PyObject **cells);
 
 /* --- py_temporal.c: the text of Django's temporal fields; NULL without an
  * exception when it is not in the usual form. */
@@ -193,6 +200,7 @@ extern const vnl_driver vnl_sqlite_driver;
 /* --- py_connection.c, py_cursor.c: the types */
 extern PyType_Spec vnl_connection_spec;
 extern PyType_Spec vnl_cursor_spec;
+extern const vnl_row_source vnl_cursor_source;
 vnl_link *vnl_link_new(vnl_sqlite_state *state, PyObject *config, PyObject *pool);
 PyObject *vnl_cursor_new(vnl_link *link, int format);
 /* Lets go of the statement under way, if any.  Does not switch. */
@@ -216,8 +224,9 @@ PyObject *vnl_cursor_executemany_wait(vnl_cursor *cursor, PyObject *sql, PyObjec
 extern PyMethodDef vnl_connection_more[];
 
 /* --- py_convert.c */
-int vnl_sqlite_convert_init(void);
+int vnl_sqlite_convert_init(vnl_sqlite_state *state);
 /* converter(kind, function, zone=None, places=0, digits=0) */
 PyObject *vnl_sqlite_converter(PyObject *module, PyObject *args);
+void vnl_sqlite_decimals_free(struct vnl_sqlite_decimals *decimals); /* takes NULL */
 
 #endif
