@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models.sql import compiler as generic
 
+from vinyl import updating
 from vinyl.compiler import FastRows
 from vinyl.inserting import BulkInsert
 from vinyl.plan import write
@@ -28,6 +29,7 @@ SQLUpdateCompiler = base.SQLUpdateCompiler
 
 install()
 write.install()
+updating.install()
 
 
 class SQLCompiler(FastRows, base.SQLCompiler):

@@ -8,6 +8,7 @@ from django.db.models.sql.compiler import (
 from django.db.models.sql.compiler import SQLCompiler as DjangoSQLCompiler
 from django.db.models.sql.compiler import SQLInsertCompiler as DjangoSQLInsertCompiler
 
+from vinyl import updating
 from vinyl.compiler import FastRows
 from vinyl.inserting import BulkInsert
 from vinyl.plan import write
@@ -23,6 +24,7 @@ __all__ = [
 
 install()
 write.install()
+updating.install()
 
 
 class SQLCompiler(FastRows, DjangoSQLCompiler):
