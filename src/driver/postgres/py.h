@@ -208,6 +208,8 @@ int pg_cursor_run_wait(pg_cursor *cursor, pg_binding binding, PGresult **result)
 int pg_cursor_check_open(pg_cursor *cursor);
 /* Keeps the statement for cursor.query and the like. */
 int pg_cursor_set_statement(pg_cursor *cursor, PyObject *query, PyObject *params);
+/* Whether it has rows to be read: 0, or -1 with an exception. */
+int pg_cursor_check_rows(pg_cursor *cursor);
 /* Each row once: its large values are gone then. */
 PyObject *pg_cursor_row(pg_cursor *cursor, int row);
 /* New references to its values: how many, or -1 with an exception and none filled in. */

@@ -69,8 +69,8 @@ pg_cursor_check_open(pg_cursor *cur)
     return 0;
 }
 
-static int
-check_rows(pg_cursor *cur)
+int
+pg_cursor_check_rows(pg_cursor *cur)
 {
     if (pg_cursor_check_open(cur) < 0) {
         return -1;
@@ -101,7 +101,7 @@ static PyObject *
 cursor_fetchone(PyObject *op, PyObject *unused)
 {
     pg_cursor *cur = (pg_cursor *)op;
-    if (check_rows(cur) < 0) {
+    if (pg_cursor_check_rows(cur) < 0) {
         return NULL;
     }
     PyObject *row = next_row(cur, 1);
@@ -134,7 +134,7 @@ cursor_fetchmany(PyObject *op, PyObject *args, PyObject *kwargs)
     static char *keywords[] = {"size", NULL};
     pg_cursor *cur = (pg_cursor *)op;
     Py_ssize_t size = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n", keywords, &size) || check_rows(cur) < 0) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n", keywords, &size) || pg_cursor_check_rows(cur) < 0) {
         return NULL;
     }
     return fetch(cur, size > 0 ? size : cur->arraysize);
@@ -144,53 +144,15 @@ static PyObject *
 cursor_fetchall(PyObject *op, PyObject *unused)
 {
     pg_cursor *cur = (pg_cursor *)op;
-    return check_rows(cur) < 0 ? NULL : fetch(cur, -1);
+    return pg_cursor_check_rows(cur) < 0 ? NULL : fetch(cur, -1);
 }
 
 static PyObject *
 cursor_iternext(PyObject *op)
 {
     pg_cursor *cur = (pg_cursor *)op;
-    return check_rows(cur) < 0 ? NULL : next_row(cur, cur->itersize);
+    return pg_cursor_check_rows(cur) < 0 ? NULL : next_row(cur, cur->itersize);
 }
-
-/* --- rows for the core's loops ------------------------------------------ */
-
-static int
-source_columns(PyObject *op)
-{
-    const pg_cursor *cur = (pg_cursor *)op;
-    int has_rows = cur->name == NULL && cur->link != NULL && !cur->closed && cur->result != NULL &&
-                   PQresultStatus(cur->result) == PGRES_TUPLES_OK;
-    return has_rows ? cur->ncols : 0;
-}
-
-/* Does not wait: all rows are here. */
-static int
-source_next_wait(PyObject *op, PyObject **cells, int columns, int rows)
-{
-    pg_cursor *cur = (pg_cursor *)op;
-    int n = 0;
-    if (cur->closed || cur->pos >= cur->nrows) {
-        return check_rows(cur);
-    }
-    if (cur->ncols != columns) {
-        pg_raise(cur->link->state, "ProgrammingError", "the cursor was executed while its rows were read");
-        return -1;
-    }
-    /* A loader registered by a project may do anything to the cursor. */
-    for (; n < rows && cur->pos < cur->nrows && cur->ncols == columns; n++) {
-        if (pg_cursor_cells(cur, cur->pos++, cells + (Py_ssize_t)n * columns) < 0) {
-            for (int i = 0; i < n * columns; i++) {
-                Py_CLEAR(cells[i]);
-            }
-            return -1;
-        }
-    }
-    return n;
-}
-
-const vnl_row_source pg_cursor_source = {source_columns, source_next_wait};
 
 /* --- execute ------------------------------------------------------------ */
 

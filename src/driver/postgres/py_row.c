@@ -76,3 +76,41 @@ pg_cursor_row(pg_cursor *cur, int row)
     }
     return tuple;
 }
+
+/* --- rows for the core's loops */
+
+static int
+source_columns(PyObject *op)
+{
+    const pg_cursor *cur = (pg_cursor *)op;
+    int has_rows = cur->name == NULL && cur->link != NULL && !cur->closed && cur->result != NULL &&
+                   PQresultStatus(cur->result) == PGRES_TUPLES_OK;
+    return has_rows ? cur->ncols : 0;
+}
+
+/* Does not wait: all rows are here. */
+static int
+source_next_wait(PyObject *op, PyObject **cells, int columns, int rows)
+{
+    pg_cursor *cur = (pg_cursor *)op;
+    int n = 0;
+    if (cur->closed || cur->pos >= cur->nrows) {
+        return pg_cursor_check_rows(cur);
+    }
+    if (cur->ncols != columns) {
+        pg_raise(cur->link->state, "ProgrammingError", "the cursor was executed while its rows were read");
+        return -1;
+    }
+    /* A loader registered by a project may do anything to the cursor. */
+    for (; n < rows && cur->pos < cur->nrows && cur->ncols == columns; n++) {
+        if (pg_cursor_cells(cur, cur->pos++, cells + (Py_ssize_t)n * columns) < 0) {
+            for (int i = 0; i < n * columns; i++) {
+                Py_CLEAR(cells[i]);
+            }
+            return -1;
+        }
+    }
+    return n;
+}
+
+const vnl_row_source pg_cursor_source = {source_columns, source_next_wait};
