@@ -102,6 +102,11 @@ typedef struct vnl_core_api {
     void (*shield_enter)(void);
     int (*shield_leave)(void);
 
+    /* For a clean-up that may run where exceptions are lost, as in the finalizer of
+     * a generator.  1: the one that is raised was an order to end (a cancel), and is put off
+     * until the fiber's next wait or the end of its call.  0: it is still raised. */
+    int (*put_off)(void);
+
     /* --- events: a flag for one waiter.  event_wait: 1 set, 0 at the deadline,
      * -1 exception.  event_set: by the waiter's own thread.  event_ring: by any
      * thread, needs no GIL.  event_clear: by the waiter, before it waits again. */

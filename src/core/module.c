@@ -187,6 +187,7 @@ static const vnl_core_api core_api = {
     .side_job_wait = vnl_side_job_wait,
     .shield_enter = vnl_shield_enter,
     .shield_leave = vnl_shield_leave,
+    .put_off = vnl_put_off,
     .event_new = vnl_event_new,
     .event_free = vnl_event_free,
     .event_wait = vnl_event_wait,

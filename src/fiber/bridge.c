@@ -150,7 +150,13 @@ await_in_fiber_wait(vnl_fiber *fiber, PyObject *iterator)
         if (outcome != PYGEN_NEXT) {
             break;
         }
-        thrown = vnl_fiber_suspend_wait(fiber, result) < 0;
+        thrown = vnl_raise_put_off() < 0;
+        if (thrown) {
+            Py_DECREF(result);
+        }
+        else {
+            thrown = vnl_fiber_suspend_wait(fiber, result) < 0;
+        }
         result = NULL;
     }
     /* Cancelled here the fiber would go on, into its clean-up, while another

@@ -109,7 +109,7 @@ fiber_run_call(vnl_fiber *self)
     }
     vnl_scope_leave(self);
     if (self->result != NULL && self->kept != NULL) {
-        /* Cancelled behind a shield that nothing looked behind. */
+        /* Cancelled behind a shield that nothing looked behind, or put off and not waited since. */
         Py_CLEAR(self->result);
         self->error = self->kept;
         self->kept = NULL;

@@ -39,7 +39,7 @@ typedef struct vnl_fiber {
     PyObject *shared;  /* not owned, only compared: the context taken over last */
     PyObject *thrown;  /* owned: raised in the fiber when it is resumed */
     PyObject *sent;    /* owned: the value it is resumed with */
-    PyObject *kept;    /* owned: thrown while shielded */
+    PyObject *kept;    /* owned: thrown while shielded, or put off */
     void *shelf;       /* exceptions put aside by shields, innermost first */
     vnl_line line;     /* the line that awaits its operation */
     int shield;

@@ -138,8 +138,39 @@ blocking_poll_wait(int fd, int events, int64_t deadline)
 /* --- the api -------------------------------------------------------------- */
 
 int
+vnl_put_off(void)
+{
+    vnl_fiber *fiber = vnl_here.fiber;
+    if (fiber == NULL || !PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_Exception)) {
+        return 0;
+    }
+    if (fiber->kept == NULL) {
+        fiber->kept = PyErr_GetRaisedException();
+    }
+    else {
+        PyErr_Clear();
+    }
+    return 1;
+}
+
+int
+vnl_raise_put_off(void)
+{
+    vnl_fiber *fiber = vnl_here.fiber;
+    if (fiber == NULL || fiber->kept == NULL || fiber->shield > 0) {
+        return 0;
+    }
+    PyErr_SetRaisedException(fiber->kept);
+    fiber->kept = NULL;
+    return -1;
+}
+
+int
 vnl_watch_wait(vnl_watch *watch, int events, int64_t deadline)
 {
+    if (vnl_raise_put_off() < 0) {
+        return -1;
+    }
     if (vnl_can_suspend()) {
         return fiber_watch_wait(vnl_here.fiber, watch, events, deadline);
     }
@@ -149,6 +180,9 @@ vnl_watch_wait(vnl_watch *watch, int events, int64_t deadline)
 int
 vnl_turn_wait(void)
 {
+    if (vnl_raise_put_off() < 0) {
+        return -1;
+    }
     if (vnl_can_suspend()) {
         return vnl_fiber_suspend_wait(vnl_here.fiber, NULL);
     }
@@ -158,6 +192,9 @@ vnl_turn_wait(void)
 int
 vnl_sleep_wait(int64_t nanoseconds)
 {
+    if (vnl_raise_put_off() < 0) {
+        return -1;
+    }
     int64_t deadline = vnl_now() + nanoseconds;
     if (vnl_can_suspend()) {
         return fiber_watch_wait(vnl_here.fiber, NULL, 0, deadline);
@@ -391,6 +428,9 @@ vnl_event_wait(vnl_event *event, int64_t deadline)
 {
     if (event->set) {
         return 1;
+    }
+    if (vnl_raise_put_off() < 0) {
+        return -1;
     }
     if (vnl_can_suspend()) {
         return fiber_event_wait(vnl_here.fiber, event, deadline);

@@ -14,6 +14,9 @@ int vnl_job_wait(void (*fn)(void *), void *arg);
 int vnl_side_job_wait(void (*fn)(void *), void *arg, void (*release)(void *), int64_t deadline);
 void vnl_shield_enter(void);
 int vnl_shield_leave(void);
+int vnl_put_off(void);
+/* Raises what was put off, now that the fiber is about to wait.  0, or -1. */
+int vnl_raise_put_off(void);
 vnl_event *vnl_event_new(void);
 void vnl_event_free(vnl_event *event);
 int vnl_event_wait(vnl_event *event, int64_t deadline);

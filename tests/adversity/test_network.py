@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from adversity_support import count, report
+from adversity_support.cancelling import Canceller
 from adversity_support.proxy import Proxy, garbler
 from adversity_support.whole import (
     BACKENDS,
@@ -350,3 +351,52 @@ async def test_garbled(proxied: Engine, proxy: Proxy) -> None:
         assert await vinyl.run(read, alias) == NAMES
     report("garbled", **outcomes)
     print(outcomes, {repr(error)[:80] for error in others})
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "answered"])
+@pytest.mark.parametrize("left", ["aclose", "break", "break, then a statement"])
+@on_a_loop
+async def test_cancelled_while_a_cursor_left_early_is_closed(
+    proxied: Engine, proxy: Proxy, left: str, frozen: bool
+) -> None:
+    """The close may be a generator's finalizer, out of which no exception comes."""
+    alias = proxied.alias
+    await vinyl.run(fill, alias)
+    reached = []
+
+    def now() -> None:
+        canceller.at = (canceller.suspensions + 1,)
+        if frozen:
+            proxy.freeze()
+
+    async def in_a_coroutine(_: Canceller) -> None:
+        rows = Author.vinyl.iterator(chunk_size=1)
+        await anext(rows)
+        now()
+        await rows.aclose()
+        reached.append(left)
+
+    def sync() -> None:
+        for _ in Author.objects.using(alias).iterator(chunk_size=1):
+            now()
+            break
+        if "statement" in left:
+            one(alias)
+            reached.append(left)
+
+    async def in_a_fiber(_: Canceller) -> None:
+        await vinyl.run(sync)
+        reached.append(left)
+
+    def cursors() -> list[str]:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT name FROM pg_cursors")
+            return [name for (name,) in cursor.fetchall()]
+
+    canceller = Canceller()
+    outcome = await canceller.run(in_a_coroutine if left == "aclose" else in_a_fiber)
+    assert isinstance(outcome, asyncio.CancelledError)
+    assert canceller.cancels == 1
+    assert reached == []
+    assert await vinyl.run(cursors) == []
+    assert_nobody_holds_a_slot(alias)

@@ -232,12 +232,22 @@ fold(vnl_pg_conn *conn, vnl_pg_status status, const PGresult *result)
     return status;
 }
 
+/* In a failed transaction they would fail too, and be forgotten. */
+static int
+sends_later(const vnl_pg_conn *conn)
+{
+    return conn->later != NULL && PQtransactionStatus(conn->pg) != PQTRANS_INERROR;
+}
+
 /* Sends the deferred statements, each with a sync of its own so that its
  * failure stops nothing else.  The number of them, or -1. */
 static int
 send_later(vnl_pg_conn *conn)
 {
     int count = 0;
+    if (!sends_later(conn)) {
+        return 0;
+    }
     for (vnl_pg_later *later = conn->later; later != NULL; later = later->next) {
         if (!PQsendQueryParams(conn->pg, later->sql, 0, NULL, NULL, NULL, NULL, 0) ||
             !PQpipelineSync(conn->pg)) {
@@ -356,7 +366,7 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
             steps[nsteps++] = STEP_PORTAL;
         }
     }
-    if (nsteps + (conn->later != NULL) > (alone ? 0 : 1)) {
+    if (nsteps + sends_later(conn) > (alone ? 0 : 1)) {
         vnl_pg_status status = run_pipeline_wait(conn, query, steps, nsteps, deadline, answer);
         if (status != VNL_PG_OK || !query->simple) {
             return status;

@@ -196,16 +196,36 @@ unpin(pg_cursor *cur)
     cur->declared = 0;
 }
 
+void
+pg_named_drop(pg_cursor *cur)
+{
+    if (cur->pinned && is_alive(cur)) {
+        /* No I/O here: it is closed ahead of the next statement. */
+        PyObject *type = NULL, *value = NULL, *trace = NULL;
+        PyErr_Fetch(&type, &value, &trace);
+        vnl_buf buf = VNL_BUF_INIT;
+        vnl_buf_puts(&buf, "CLOSE ");
+        if (put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ||
+            vnl_pg_later_add(cur->link->conn, buf.data) < 0) {
+            PyErr_Clear();
+        }
+        vnl_buf_free(&buf);
+        PyErr_Restore(type, value, trace);
+    }
+    unpin(cur);
+}
+
 int
 pg_named_close_wait(pg_cursor *cur)
 {
     pg_link *link = cur->link;
     if (!is_alive(cur) || PQtransactionStatus(link->conn->pg) == PQTRANS_INERROR) {
-        unpin(cur);
+        pg_named_drop(cur);
         return 0;
     }
     if (pg_link_enter_wait(link) < 0) {
-        return -1;
+        pg_named_drop(cur);
+        return vnl_pg_core->put_off() ? 0 : -1;
     }
     if (!is_alive(cur)) { /* while it waited */
         unpin(cur);
@@ -223,26 +243,11 @@ pg_named_close_wait(pg_cursor *cur)
         link->autocommit = autocommit;
     }
     vnl_buf_free(&buf);
+    if (rc < 0 && vnl_pg_core->put_off()) {
+        rc = 0; /* whoever closes may be a generator's finalizer, out of which no cancel comes */
+        pg_named_drop(cur);
+    }
     unpin(cur);
     pg_link_leave(link);
     return rc;
-}
-
-void
-pg_named_drop(pg_cursor *cur)
-{
-    if (is_alive(cur) && PQtransactionStatus(cur->link->conn->pg) != PQTRANS_INERROR) {
-        /* No I/O from a destructor: it is closed ahead of the next statement. */
-        PyObject *type = NULL, *value = NULL, *trace = NULL;
-        PyErr_Fetch(&type, &value, &trace);
-        vnl_buf buf = VNL_BUF_INIT;
-        vnl_buf_puts(&buf, "CLOSE ");
-        if (!cur->pinned || put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ||
-            vnl_pg_later_add(cur->link->conn, buf.data) < 0) {
-            PyErr_Clear();
-        }
-        vnl_buf_free(&buf);
-        PyErr_Restore(type, value, trace);
-    }
-    unpin(cur);
 }
