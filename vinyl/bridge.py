@@ -7,7 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from asgiref.sync import markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from vinyl._core import DRIVEN, Operation, await_, run, where
 from vinyl.aliases import require
@@ -28,7 +28,15 @@ R = TypeVar("R")
 
 
 def as_async(fn: Callable[P, R]) -> Callable[P, Awaitable[R]]:
-    """Decorator: calling the synchronous `fn` gives an awaitable that runs it in a fiber."""
+    """Decorator: calling the synchronous `fn` gives an awaitable that runs it in a fiber.
+
+    Raises TypeError for a coroutine function.
+    """
+    if iscoroutinefunction(fn):
+        raise TypeError(
+            f"vinyl.as_async() is for synchronous functions; {fn!r} makes a coroutine: "
+            "await it itself."
+        )
 
     @functools.wraps(fn)
     def start(*args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:

@@ -54,12 +54,29 @@ vnl_raise_django(const char *name, const char *format, ...)
 
 /* --- functions ------------------------------------------------------------ */
 
+/* Whether calling `fn` makes a coroutine: an async def, also as a method. */
+static int
+makes_coroutine(PyObject *fn)
+{
+    PyObject *function = PyMethod_Check(fn) ? PyMethod_GET_FUNCTION(fn) : fn;
+    if (!PyFunction_Check(function)) {
+        return 0;
+    }
+    return (((PyCodeObject *)PyFunction_GET_CODE(function))->co_flags & CO_COROUTINE) != 0;
+}
+
 static PyObject *
 core_run(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     if (PyTuple_GET_SIZE(args) < 1 || !PyCallable_Check(PyTuple_GET_ITEM(args, 0))) {
         PyErr_SetString(PyExc_TypeError, "run(fn, *args, **kwargs): fn must be callable");
         return NULL;
+    }
+    if (makes_coroutine(PyTuple_GET_ITEM(args, 0))) {
+        return PyErr_Format(
+            PyExc_TypeError,
+            "vinyl.run() is for synchronous functions; %R makes a coroutine: await it itself.",
+            PyTuple_GET_ITEM(args, 0));
     }
     PyObject *rest = PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args));
     if (rest == NULL) {

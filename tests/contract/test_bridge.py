@@ -40,6 +40,25 @@ async def test_run_and_as_async(database) -> None:
     await vinyl.run(call_command, "check")
 
 
+async def test_coroutine_functions_are_refused() -> None:
+    class Named:
+        async def of_a_class(self) -> None: ...
+
+    async def plain() -> None: ...
+
+    for function in (plain, Named().of_a_class, Named.of_a_class):
+        for give in (vinyl.run, vinyl.as_async):
+            with pytest.raises(TypeError, match=rf"{function.__name__}.* await it itself"):
+                give(function)
+
+    def makes_one() -> object:
+        return plain()
+
+    made = await vinyl.run(makes_one)  # which is a value as any other
+    assert inspect.iscoroutine(made)
+    await made
+
+
 async def test_await_from_inside(database) -> None:
     await seed()
 
