@@ -22,6 +22,8 @@ _PLACES = tuple(
 )
 #: Whose objects that can be called are no stand-ins: classes, methods in C, caches.
 _MAKERS = frozenset({"builtins", "functools", "django", "vinyl", "abc"})
+#: Attributes that no query passes: what django-stubs-ext gives to Django's classes.
+_HARMLESS = frozenset({"__class_getitem__"})
 _guards: dict[tuple[type, ...], tuple[Unchanged, bool]] = {}
 
 
@@ -31,9 +33,7 @@ def unchanged(*classes: type) -> bool:
     A class of somebody else's, which derives from one of Django's, is one that was changed.
     """
     guard, original = _guards.get(classes) or _guard(classes)
-    if guard():
-        return original
-    return not original and _guard(classes)[1]
+    return original if guard() else _guard(classes)[1]
 
 
 def _guard(classes: tuple[type, ...]) -> tuple[Unchanged, bool]:
@@ -64,7 +64,7 @@ def is_original(attribute: Any) -> bool:
 
 
 def _is_original(cls: type) -> bool:
-    return all(map(is_original, vars(cls).values()))
+    return all(is_original(value) for name, value in vars(cls).items() if name not in _HARMLESS)
 
 
 def _function(value: Any) -> FunctionType | None:

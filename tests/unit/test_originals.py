@@ -12,6 +12,7 @@ from django.db.models.query import ModelIterable, QuerySet
 
 from vinyl._core import Unchanged
 from vinyl.originals import unchanged
+from vinyl.queryset import VinylQuerySet
 
 
 def classes() -> tuple[type, type]:
@@ -76,6 +77,20 @@ def test_djangos_are_original() -> None:
     with mock.patch.object(QuerySet, "get"):
         assert not unchanged(QuerySet, ModelIterable, CursorWrapper)
     assert unchanged(QuerySet, ModelIterable, CursorWrapper)
+
+
+def test_what_vinyl_installs_later_is_original() -> None:
+    """An engine that is loaded later, and the native API, replace methods by ours."""
+    assert unchanged(QuerySet, ModelIterable)
+    with mock.patch.object(QuerySet, "aget", VinylQuerySet.aget):
+        assert unchanged(QuerySet, ModelIterable)
+    assert unchanged(QuerySet, ModelIterable)
+
+
+def test_subscripting_is_harmless() -> None:
+    """django_stubs_ext.monkeypatch() makes Django's classes subscriptable."""
+    with mock.patch.object(QuerySet, "__class_getitem__", classmethod(lambda cls, *args: cls)):
+        assert unchanged(QuerySet)
 
 
 def test_somebody_elses_are_not() -> None:
