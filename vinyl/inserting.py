@@ -25,11 +25,16 @@ from django.db.models import fields as django_fields
 from django.db.models.fields import Field
 
 from vinyl import _core
+from vinyl.originals import is_original
 
 __all__ = ["BulkInsert", "BulkInsertOperations", "assign_returned", "split_new"]
 
 #: The methods that prepare a value.
 _METHODS = ("get_prep_value", "get_db_prep_value", "get_db_prep_save", "to_python")
+#: Of a field's class.
+methods_of = operator.attrgetter(*_METHODS, "pre_save")
+#: On the field itself, somebody has replaced them: a test, say.
+METHODS = frozenset((*_METHODS, "pre_save", "get_placeholder", "get_placeholder_sql"))
 
 #: Django's fields whose methods give a value of this class back as it is, but for what the
 #: backend's `adapt_…` does.
@@ -78,14 +83,18 @@ def _known(cls: type[Field[Any, Any]]) -> type[Field[Any, Any]] | None:
 def value_rule(field: Any, connection: Any) -> Rule | None:
     """How to see that a value needs no preparing, or None when each has to be asked."""
     cls = type(field)
+    if not METHODS.isdisjoint(field.__dict__):
+        return None
     if isinstance(field, ForeignKey):
         if cls.get_db_prep_save is not ForeignKey.get_db_prep_save:
+            return None
+        if not is_original(cls.get_db_prep_save):
             return None
         rule = value_rule(field.target_field, connection)
         # "" is no value for most fields' foreign keys.
         return rule if rule is not None and str not in rule[0] else None
     base = _known(cls)
-    if base is None:
+    if base is None or not all(map(is_original, methods_of(cls))):
         return None
     ops = connection.ops
     if base in _AUTO_FIELDS:
@@ -132,6 +141,8 @@ def _integers(field: Any, ops: Any) -> Rule | None:
 def _is_read_plainly(field: Any) -> bool:
     """Whether the value before an INSERT is the attribute as it is."""
     pre_save = type(field).pre_save
+    if "pre_save" in field.__dict__ or not is_original(pre_save):
+        return False
     if pre_save is Field.pre_save:
         return True
     known = (django_fields.DateField, django_fields.DateTimeField, django_fields.TimeField)

@@ -294,3 +294,56 @@ def test_parameters() -> None:
         _core.Parameters(True, (), False).of(author)  # type: ignore[call-arg]
     with pytest.raises(AttributeError):
         _core.Parameters(True, (), False).of(author, object())
+
+
+METHODS = ("get_prep_value", "get_db_prep_value", "get_db_prep_save", "pre_save")
+
+
+def other(*args: Any, **kwargs: Any) -> str:
+    return "other"
+
+
+def _saved_names(alias: str) -> list[str]:
+    """Of authors that were made and changed in each way that there is."""
+    author = Author(name="a")
+    author.save(using=alias)
+    author.name = "b"
+    author.save(using=alias)
+    Author.objects.using(alias).bulk_create([Author(name="c"), Author(name="d")])
+    names = list(Author.objects.using(alias).order_by("pk").values_list("name", flat=True))
+    Author.objects.using(alias).all().delete()
+    return names
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("of", ["class", "field", "mock"])
+def test_a_fields_method_is_replaced_and_put_back(engine, of: str, method: str) -> None:
+    field = Author._meta.get_field("name")
+
+    if of == "field":
+        patch = mock.patch.object(field, method, return_value="other")
+    elif of == "class":
+        patch = mock.patch.object(type(field), method, other)
+    else:
+        patch = mock.patch.object(type(field), method, return_value="other")
+    for _ in range(2):
+        assert _saved_names(engine.alias) == ["b", "c", "d"]
+        with patch:
+            assert _saved_names(engine.alias) == ["other"] * 3
+    assert _saved_names(engine.alias) == ["b", "c", "d"]
+    before = hits()
+    assert _saved_names(engine.alias) == ["b", "c", "d"]
+    assert hits() >= before + 2
+
+
+@pytest.mark.parametrize("of", [Author, None], ids=["class", "instance"])
+@pytest.mark.parametrize(
+    "method", ["save_base", "_save_table", "_do_insert", "_prepare_related_fields_for_save"]
+)
+def test_a_models_method_is_replaced(engine, of: Any, method: str) -> None:
+    for _ in range(2):
+        Author(name="planned").save(using=engine.alias)
+    author = Author(name="a")
+    with mock.patch.object(of or author, method, return_value=[]) as called:
+        author.save(using=engine.alias)
+    assert called.call_count == 1

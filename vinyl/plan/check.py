@@ -18,9 +18,11 @@ class PlanMismatch(AssertionError):
 
 
 def same(some: Any, others: Any) -> bool:
-    """Whether two sequences have equal values of the same types."""
+    """Whether two sequences have values of the same types that are equal, or shown alike: NaN is
+    not itself, and psycopg's Jsonb has no equality."""
     return len(some) == len(others) and all(
-        type(one) is type(other) and one == other for one, other in zip(some, others, strict=True)
+        type(one) is type(other) and (one == other or repr(one) == repr(other))
+        for one, other in zip(some, others, strict=True)
     )
 
 

@@ -9,7 +9,9 @@ from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models import BinaryField, FileField, ForeignKey, Manager, Model
 from django.db.models.fields import DateField, DateTimeField, Field, TimeField
 
-from vinyl.inserting import value_rule
+from vinyl._core import Unchanged
+from vinyl.inserting import METHODS, methods_of, value_rule
+from vinyl.originals import is_original
 
 from .node import SAFE_LOOKUPS
 
@@ -36,12 +38,18 @@ class Table:
         "attnames",
         "columns",
         "connection",
+        "dicts",
         "fields",
+        "guard",
         "key",
         "manager",
+        "methods",
         "model",
         "name",
+        "patched",
         "pk",
+        "size",
+        "types",
         "use_tz",
         "writes",
     )
@@ -58,7 +66,13 @@ class Table:
         self.pk = meta.pk
         self.writes: dict[Any, Any] = {}
         self.fields = self.key = None
-        if _is_plain(meta):
+        fields = [*self.columns, *[_target(field) for field in self.columns]]
+        self.guard = Unchanged(type(connection.ops))
+        self.types = tuple({type(field) for field in fields})
+        self.methods = [*map(methods_of, self.types)]
+        self.dicts = [field.__dict__ for field in fields]
+        self.size, self.patched = self._looked_up()
+        if _is_plain(meta) and not self.patched:
             entries = [(field, _entry(field, connection)) for field in self.columns]
             if None not in [entry for _, entry in entries]:
                 self.fields = entries
@@ -72,13 +86,32 @@ class Table:
             and self.manager is meta.base_manager
             and self.name == meta.db_table
             and self.use_tz is settings.USE_TZ
+            and self.guard()
+            and [*map(methods_of, self.types)] == self.methods
+            and (sum(map(len, self.dicts)) == self.size or self._has_same_methods())
         )
+
+    def _looked_up(self) -> tuple[int, bool]:
+        """How many attributes the fields have, and whether methods are among them."""
+        return sum(map(len, self.dicts)), not all(map(METHODS.isdisjoint, self.dicts))
+
+    def _has_same_methods(self) -> bool:
+        before = self.patched
+        self.size, self.patched = self._looked_up()
+        return self.patched is before
 
     def keep(self, key: Any, write: Any) -> Any:
         if len(self.writes) >= MOST_WRITES:
             self.writes.pop(next(iter(self.writes)), None)
         self.writes[key] = write
         return write
+
+
+def _target(field: Any) -> Any:
+    """The field whose values a foreign key has."""
+    while isinstance(field, ForeignKey):
+        field = field.target_field
+    return field
 
 
 def table_of(model: type[Model], using: str, connection: Any) -> Table:
@@ -106,6 +139,8 @@ def _entry(field: Any, connection: Any) -> tuple[Any, ...] | None:
     """The field for `_core.Parameters`, None where its SQL may depend on more than its name."""
     pre_save = type(field).pre_save
     before = None
+    if not is_original(pre_save):
+        return None
     if pre_save in _CALENDAR:
         before = field.pre_save if field.auto_now or field.auto_now_add else None
     elif pre_save is FileField.pre_save:
@@ -141,16 +176,13 @@ def _key(pk: Any, connection: Any) -> tuple[Any, ...] | None:
     """(entry, low, high): values of which Django's ``pk=`` makes the same SQL."""
     if pk.get_lookup("exact") not in SAFE_LOOKUPS:
         return None
-    target = pk
-    while isinstance(target, ForeignKey):
-        target = target.target_field
     rule = value_rule(pk, connection)
     if rule is None or len(rule[0]) != 1:
         return None
     types, test, wrap = rule
     low = high = None
     if types[0] is int:
-        low, high = connection.ops.integer_field_range(target.get_internal_type())
+        low, high = connection.ops.integer_field_range(_target(pk).get_internal_type())
     elif types[0].__name__ not in ("UUID", "str"):
         return None
     return (pk.attname, None, types, test, wrap, None, pk.get_db_prep_save), low, high

@@ -25,7 +25,8 @@ from vinyl import _core, conf
 from vinyl.direct import execute, unseen
 from vinyl.originals import unchanged
 
-from .statement import PlanMismatch, stats
+from .check import PlanMismatch, same
+from .statement import stats
 from .table import Table, table_of
 
 __all__ = ["Write", "executed", "install", "parameters_of", "save", "save_table"]
@@ -39,7 +40,10 @@ _update_values: Any = QuerySet.__dict__["_update"]
 #: calls it.
 _OF_TABLE = ("_do_insert", "_do_update", "_is_pk_set", "_get_pk_val", "_set_pk_val", "pk",
              "_assign_returned_values", "__getattribute__")  # fmt: skip
-_OF_SAVE = ("save_base", "_save_parents", "_validate_force_insert")
+_OF_SAVE = ("save_base", "_save_parents", "_validate_force_insert",
+            "_prepare_related_fields_for_save")  # fmt: skip
+#: On the instance, somebody has replaced them.
+_PASSED = frozenset((*_OF_TABLE, *_OF_SAVE, "_save_table"))
 _LISTS = (NoneType, list, tuple, set, frozenset)
 
 
@@ -88,6 +92,7 @@ def save(
         and type(update_fields) in _LISTS
         and conf.get("PLAN_CACHE")
         and _plain(own)[1]
+        and _PASSED.isdisjoint(self.__dict__)
     ):
         if self._state.__dict__.get("fields_cache"):
             self._prepare_related_fields_for_save(operation_name="save")
@@ -159,7 +164,12 @@ def save_table(
     update_fields: Any = None,
 ) -> Any:
     """As Django's: writes the row of one table; whether it was there."""
-    if not raw and isinstance(using, str) and conf.get("PLAN_CACHE"):
+    if (
+        not raw
+        and isinstance(using, str)
+        and conf.get("PLAN_CACHE")
+        and _PASSED.isdisjoint(self.__dict__)
+    ):
         connection = connections[using]
         table = _table(type(self), cls, using, connection)
         if table is not None and type(update_fields) in (frozenset, NoneType):
@@ -270,14 +280,14 @@ def parameters_of(
         stats["hits"] += 1
         if conf.get("PLAN_CACHE") == "check":
             sql, theirs = compiled(self, table, write, connection.alias)
-            if sql != write.sql or not _same(theirs, params):
+            if sql != write.sql or not same(theirs, params):
                 raise PlanMismatch(
                     f"The plan cache had {write.sql!r} with {params!r}; Django compiles {sql!r} "
                     f"with {theirs!r}."
                 )
         return params
     sql, theirs = compiled(self, table, write, connection.alias)
-    if sql is None or not _same(theirs, params):
+    if sql is None or not same(theirs, params):
         table.writes[key] = None
         stats["uncached"] += 1
         return None
@@ -297,14 +307,6 @@ def executed(connection: Any, sql: Any, params: Any) -> Any:
         cursor.close()
         raise
     return cursor
-
-
-def _same(some: Any, others: Any) -> bool:
-    """Equal, or shown alike: psycopg's Jsonb has no equality, and NaN is not itself."""
-    return len(some) == len(others) and all(
-        type(one) is type(other) and (one == other or repr(one) == repr(other))
-        for one, other in zip(some, others, strict=True)
-    )
 
 
 # --- INSERT
