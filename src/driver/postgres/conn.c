@@ -9,6 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Between attempts while a Unix socket's queue is full. */
+#define QUEUE_PAUSE_MIN 2000000  /* 2 ms */
+#define QUEUE_PAUSE_MAX 64000000 /* 64 ms */
+
 const vnl_core_api *vnl_pg_core = NULL;
 
 static char *
@@ -140,6 +144,34 @@ poll_connection_wait(vnl_pg_conn *conn, int64_t deadline)
     }
 }
 
+/* Whether connecting to a Unix socket failed because too many are in the server's queue: a blocking
+ * connect() would wait. */
+static int
+is_queue_full(const PGconn *pg)
+{
+    const char *host = PQhost(pg);
+    return PQstatus(pg) == CONNECTION_BAD && host != NULL && (host[0] == '/' || host[0] == '@') &&
+           strstr(PQerrorMessage(pg), strerror(EAGAIN)) != NULL;
+}
+
+/* NULL when out of memory, or interrupted. */
+static PGconn *
+start_wait(const char *const *keywords, const char *const *values, int64_t deadline, vnl_pg_status *status)
+{
+    for (int64_t pause = QUEUE_PAUSE_MIN;; pause = pause < QUEUE_PAUSE_MAX ? 2 * pause : pause) {
+        PGconn *pg = PQconnectStartParams(keywords, values, 1);
+        if (pg == NULL || !is_queue_full(pg) || vnl_pg_core->now() + pause >= deadline) {
+            *status = pg == NULL ? VNL_PG_NOMEM : VNL_PG_LOST;
+            return pg;
+        }
+        PQfinish(pg);
+        if (vnl_pg_core->sleep_wait(pause) < 0) {
+            *status = VNL_PG_INTERRUPTED;
+            return NULL;
+        }
+    }
+}
+
 char *
 vnl_pg_place(const vnl_pg_conn *conn)
 {
@@ -164,11 +196,10 @@ vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int6
         return VNL_PG_NOMEM;
     }
     conn->notices_tail = &conn->notices;
-    conn->pg = PQconnectStartParams(keywords, values, 1);
+    conn->pg = start_wait(keywords, values, deadline, &status);
     if (conn->pg == NULL) {
         goto fail;
     }
-    status = VNL_PG_LOST;
     if (PQstatus(conn->pg) == CONNECTION_BAD) {
         *message = strdup(PQerrorMessage(conn->pg));
         goto fail;

@@ -138,6 +138,11 @@ pg_link_enter_wait(pg_link *link)
 void
 pg_link_leave(pg_link *link)
 {
+    if (link->conn != NULL && link->slot != NULL && PQstatus(link->conn->pg) == CONNECTION_OK &&
+        PQtransactionStatus(link->conn->pg) == PQTRANS_UNKNOWN) {
+        /* The byte that says it was damaged: nobody knows what state the server is in. */
+        pg_link_lost(link, !link->autocommit);
+    }
     if (link->conn != NULL && link->slot != NULL && link->autocommit && link->pins == 0 && !link->sticky &&
         PQtransactionStatus(link->conn->pg) == PQTRANS_IDLE && vnl_pg_core->can_suspend()) {
         pg_link_detach(link, 1);
