@@ -1,7 +1,8 @@
 """The sessions of ended requests, for the next ones: a ``DatabaseWrapper`` has seven parts to make.
 
-A session is kept only if nothing of its task is left in it: it is closed and in no transaction, it
-has no attribute but those of a new one, and nobody refers to it or to a part of it any more. What a
+A session is kept only if nothing of its task is left in it: it is in no transaction, its link holds
+no physical connection and nothing was set there, it has no attribute but those of a new one, and
+nobody refers to it or to a part of it any more. What a
 task may have put into it (log, execute wrappers, functions for on_commit()) is made anew. Whatever
 differs, and every engine derived from ours, is dropped as before.
 """
@@ -15,10 +16,13 @@ from typing import Any
 
 from django.core.signals import setting_changed
 from django.db import connections
+from django.db.backends.signals import connection_created
 
 from vinyl import _core
+from vinyl.backends.pools import pool_of
+from vinyl.native import in_request
 
-__all__ = ["keep_sessions", "take_session"]
+__all__ = ["keep_sessions", "may_stay", "take_session"]
 
 #: How many of an alias a thread keeps.
 MOST = 64
@@ -39,6 +43,12 @@ FRESH = {
     "closed_in_transaction": False, "errors_occurred": False, "health_check_enabled": False,
     "health_check_done": False, "run_commit_hooks_on_set_autocommit_on": False,
 }  # fmt: skip
+#: Of one that has a link.
+CONNECTED = {
+    name: value
+    for name, value in FRESH.items()
+    if name not in ("autocommit", "close_at", "health_check_done")
+}
 LISTS = ("savepoint_ids", "atomic_blocks", "run_on_commit", "_entered")
 OTHERS = ("connection", "settings_dict", "alias", "_seen", "_thread_ident",
           "_thread_sharing_count", "_thread_sharing_lock")  # fmt: skip
@@ -65,7 +75,29 @@ def take_session(alias: str) -> Any:
         _spare.epoch = _epoch
         return None
     session = kept.pop()
-    return session if session.settings_dict is connections.settings[alias] else None
+    if session.settings_dict is not connections.settings[alias]:
+        return None
+    link = session.connection
+    if link is not None and (connection_created.receivers or link.pool is not pool_of(alias)):
+        return None
+    return session
+
+
+def may_stay(session: Any) -> bool:
+    """Whether the end of a request leaves the session's link as it is: connecting is not free,
+    and a link that holds no physical connection has nothing to close."""
+    link = session.connection
+    return (
+        link is not None
+        and in_request.get() is not None
+        and not session.in_atomic_block
+        and not session.errors_occurred
+        and session.autocommit
+        and session.settings_dict["AUTOCOMMIT"]
+        and not session.settings_dict["CONN_HEALTH_CHECKS"]
+        and not connection_created.receivers  # they want to see each task's connection
+        and link.is_new
+    )
 
 
 def keep_sessions() -> None:
@@ -89,7 +121,6 @@ def _renew(session: Any) -> bool:
     state = session.__dict__
     if (
         not type(session).__module__.startswith("vinyl.backends.")
-        or state["connection"] is not None
         or state["in_atomic_block"]
         or state.get("_block") is not None
         or state["_thread_sharing_count"]
@@ -109,12 +140,18 @@ def _renew(session: Any) -> bool:
         del state["wrap_database_errors"]
     if sys.getrefcount(session) != len(PARTS) + 3:
         return False
-    for name in LATER.intersection(state):
-        del state[name]
+    link = state["connection"]
+    if link is None:
+        for name in LATER.intersection(state):
+            del state[name]
+        state.update(FRESH)
+    elif sys.getrefcount(link) == 3 and state["autocommit"] and link.is_new:
+        state.update(CONNECTED)
+    else:
+        return False
     seen = state.pop("_seen", None)
     limit = seen.log.maxlen if seen is not None else None
     del seen
-    state.update(FRESH)
     for name in LISTS:
         state[name] = []
     session.queries_log = deque(maxlen=limit)

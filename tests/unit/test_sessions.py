@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connections, transaction
+from django.db.backends.signals import connection_created
 from django.test import override_settings
 from fix_engine import Engine
 from library.models import Author
 
 import vinyl
-from vinyl import sessions
+from vinyl import native, sessions
 
-pytestmark = pytest.mark.modes("asyncio", "uvloop")
+pytestmark = [pytest.mark.modes("asyncio", "uvloop"), pytest.mark.usefixtures("requests")]
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +27,22 @@ def nothing_kept() -> None:
     sessions._spare.by_alias.clear()
 
 
+@pytest.fixture(params=["closed", "linked"])
+def requests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Requests that leave sessions without and with a link."""
+    if request.param == "closed":
+        connection_created.connect(_seen)
+    yield
+    connection_created.disconnect(_seen)
+
+
+def _seen(**kwargs: Any) -> None:
+    pass
+
+
 async def request(fn: Any, *args: Any) -> Any:
     """What a request's task does: its work, and the end of it."""
+    native.in_request.set(ExitStack())
     try:
         return await vinyl.run(fn, *args)
     finally:
@@ -72,8 +91,10 @@ async def test_side_by_side_each_has_its_own(engine: Engine, mode: str) -> None:
     assert len(set(await both())) == 2
 
 
-def new_state(alias: str) -> dict[str, Any]:
+def new_state(alias: str, connect: bool = False) -> dict[str, Any]:
     session = connections.create_connection(alias)
+    if connect:
+        session.connect()
     return {name: repr(value) for name, value in session.__dict__.items() if name in SIMPLE}
 
 
@@ -117,6 +138,10 @@ async def test_it_is_as_new(engine: Engine, mode: str) -> None:
         return {name: repr(value) for name, value in connection.__dict__.items() if name in SIMPLE}
 
     state = await in_task(look)
+    if state["connection"] != "None":  # that of a connected one
+        fresh = await vinyl.run(new_state, engine.alias, True)
+        for name in ("connection", "close_at"):
+            assert {state.pop(name), fresh.pop(name)}
     assert state == fresh
     assert await in_task(which, engine.alias)
 
@@ -179,6 +204,49 @@ async def test_changed_settings_begin_anew(engine: Engine, mode: str) -> None:
         session = sessions.take_session(engine.alias)
         assert session is None
     assert first
+
+
+async def test_a_new_receiver_sees_the_next_connection(engine: Engine, mode: str) -> None:
+    await in_task(which, engine.alias)
+    seen: list[Any] = []
+
+    def see(connection: Any, **kwargs: Any) -> None:
+        seen.append(connection)
+
+    connection_created.connect(see)
+    try:
+        await in_task(which, engine.alias)
+        await in_task(which, engine.alias)
+    finally:
+        connection_created.disconnect(see)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("what", ["adapters", "isolation_level", "notices", "row_factory"])
+async def test_what_was_set_on_the_link_goes_with_it(engine: Engine, mode: str, what: str) -> None:
+    def work() -> int:
+        list(Author.objects.using(engine.alias).all())
+        link = connections[engine.alias].connection
+        if engine.name == "sqlite":
+            link.row_factory = sqlite3.Row
+        elif what == "adapters":
+            link.adapters = psycopg.adapt.AdaptersMap(psycopg.adapters)
+        elif what == "notices":
+            link.add_notice_handler(print)
+        else:
+            link.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        return id(link)
+
+    def look() -> None:
+        list(Author.objects.using(engine.alias).all())
+        link = connections[engine.alias].connection
+        assert getattr(link, "row_factory", None) is None
+        assert link.isolation_level is None
+
+    await in_task(work)
+    for session in sessions._spare.by_alias.get(engine.alias, []):
+        assert session.connection is None
+    await in_task(look)
 
 
 async def test_only_so_many(engine: Engine, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from vinyl import _core
 from vinyl.connections import install, served_alias
+from vinyl.sessions import may_stay
 
 from .pools import close_pools, make_pool, pool_of, pool_with, replace_pool
 from .seeing import SeeingMixin
@@ -243,5 +244,8 @@ class SessionMixin(SeeingMixin):
 
     def close_if_unusable_or_obsolete(self) -> None:
         # In a coroutine a task's connections are the pool's to judge.
-        if _core.where() not in (_core.LOOP, _core.DRIVEN):
+        place = _core.where()
+        if place not in (_core.LOOP, _core.DRIVEN) and not (
+            place == _core.FIBER and may_stay(self)
+        ):
             super().close_if_unusable_or_obsolete()  # type: ignore[misc]

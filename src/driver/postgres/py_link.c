@@ -352,6 +352,18 @@ get_attached(PyObject *op, void *closure)
 }
 
 static PyObject *
+get_is_new(PyObject *op, void *closure)
+{
+    pg_link *self = (pg_link *)op;
+    return PyBool_FromLong(self->pool != NULL && self->conn == NULL && self->slot == NULL && !self->busy &&
+                           !self->closed && !self->copying && !self->broken && !self->sticky &&
+                           !self->listening && self->pins == 0 && self->autocommit && self->strict_commit &&
+                           self->own_ctx == NULL && self->notice_handlers == NULL && self->weakrefs == NULL &&
+                           self->isolation_level == Py_None && self->read_only == Py_None &&
+                           self->deferrable == Py_None);
+}
+
+static PyObject *
 link_attach(PyObject *op, PyObject *unused)
 {
     pg_link *self = (pg_link *)op;
@@ -467,6 +479,7 @@ static PyGetSetDef link_getset[] = {
     {"closed", get_closed, NULL, NULL, NULL},
     {"broken", get_broken, NULL, "Lost inside a transaction.", NULL},
     {"info", get_info, NULL, "What is known of the server's end.", NULL},
+    {"is_new", get_is_new, NULL, "Whether no physical connection is held and nothing was set.", NULL},
     {"attached", get_attached, NULL, "Whether a physical connection is held now.", NULL},
     {NULL},
 };

@@ -342,11 +342,28 @@ static PyMethodDef methods[] = {
     {NULL},
 };
 
+static int
+is_none(const PyObject *value)
+{
+    return value == NULL || value == Py_None;
+}
+
+static PyObject *
+get_is_new(PyObject *op, void *Py_UNUSED(closure))
+{
+    vnl_link *link = (vnl_link *)op;
+    return PyBool_FromLong(link->pool != NULL && link->conn == NULL && link->slot == NULL && !link->closed &&
+                           !link->lost && link->depth == 0 && link->open == NULL && link->begin == NULL &&
+                           link->functions == NULL && is_none(link->trace) && is_none(link->row_factory) &&
+                           is_none(link->isolation_level) && link->weakrefs == NULL);
+}
+
 static PyGetSetDef getset[] = {
     {"in_transaction", get_in_transaction, NULL, NULL, NULL},
     {"isolation_level", get_isolation_level, set_isolation_level, NULL, NULL},
     {"total_changes", get_total_changes, NULL, NULL, NULL},
     {"pinned", get_pinned, NULL, "Whether state on the server keeps the physical connection here.", NULL},
+    {"is_new", get_is_new, NULL, "Whether no physical connection is held and nothing was set.", NULL},
     {"holds_slot", get_holds_slot, NULL, "Whether a physical connection is held now.", NULL},
     {NULL},
 };
@@ -355,6 +372,7 @@ static PyMemberDef members[] = {
     {"committed", T_INT, offsetof(vnl_link, committed), READONLY,
      "After a commit() that an exception from outside has interrupted: 1 it took place, 0 not."},
     {"row_factory", T_OBJECT, offsetof(vnl_link, row_factory), 0, NULL},
+    {"pool", T_OBJECT, offsetof(vnl_link, pool), READONLY, "The pool, or None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(vnl_link, weakrefs), READONLY, NULL},
     {NULL},
 };
