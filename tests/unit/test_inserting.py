@@ -147,7 +147,8 @@ def test_fields_with_methods_of_their_own(engine: Engine) -> None:
     fast, slow = both_ways(engine.alias, Odd, objs())
     assert fast == slow
     assert "<f>" in repr(fast)
-    assert "p1" in fast[0][0]
+    # On PostgreSQL Django 5.2 asks no field for its placeholder when it inserts many rows.
+    assert "p1" in fast[0][0] or "UNNEST" in fast[0][0]
     fast, slow = both_ways(engine.alias, Odd, [Odd(fancy="f", placed="p", upper="u") for _ in "ab"])
     assert fast == slow
 
