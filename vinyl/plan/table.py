@@ -102,7 +102,9 @@ class Table:
 
     def keep(self, key: Any, write: Any) -> Any:
         if len(self.writes) >= MOST_WRITES:
-            self.writes.pop(next(iter(self.writes)), None)
+            # Other threads may be doing the same.
+            oldest, *_ = self.writes
+            self.writes.pop(oldest, None)
         self.writes[key] = write
         return write
 
