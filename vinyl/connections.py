@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from vinyl import _core, absent, toolbar
 from vinyl.aliases import vinyl_alias
-from vinyl.sessions import take_session
+from vinyl.sessions import made, take_session
 
 __all__ = ["install", "refresh", "served_alias", "vinyl_aliases"]
 
@@ -73,8 +73,8 @@ def install() -> None:
         def create_connection(alias: str) -> BaseDatabaseWrapper:
             if _core.where() != _core.PLAIN or _core.is_pinned():
                 alias = _aliases.get(alias, alias)
-                if alias in _aliases and not _core.is_pinned() and (kept := take_session(alias)):
-                    return kept
+                if alias in _aliases and not _core.is_pinned():
+                    return take_session(alias) or made(create(alias))
             return create(alias)
 
         connections.create_connection = create_connection  # type: ignore[method-assign]

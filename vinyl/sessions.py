@@ -22,7 +22,7 @@ from vinyl import _core
 from vinyl.backends.pools import pool_of
 from vinyl.native import in_request
 
-__all__ = ["keep_sessions", "may_stay", "take_session"]
+__all__ = ["keep_sessions", "made", "may_stay", "take_session"]
 
 #: How many of an alias a thread keeps.
 MOST = 64
@@ -50,7 +50,7 @@ CONNECTED = {
     if name not in ("autocommit", "close_at", "health_check_done")
 }
 LISTS = ("savepoint_ids", "atomic_blocks", "run_on_commit", "_entered")
-OTHERS = ("connection", "settings_dict", "alias", "_seen", "_thread_ident",
+OTHERS = ("connection", "settings_dict", "alias", "_made_in", "_seen", "_thread_ident",
           "_thread_sharing_count", "_thread_sharing_lock")  # fmt: skip
 KEYS = frozenset((*PARTS, *LATER, *FRESH, *LISTS, *OTHERS))
 
@@ -65,14 +65,24 @@ _epoch = 0
 _spare = _Spare()
 
 
-def take_session(alias: str) -> Any:
-    """A kept session, as new, or None."""
-    kept = _spare.by_alias.get(alias)
-    if not kept:
-        return None
+def made(session: Any) -> Any:
+    """Notes under which settings a new session was made."""
+    session.__dict__["_made_in"] = _epoch
+    return session
+
+
+def _kept() -> dict[str, list[Any]]:
+    """This thread's, by alias: none that was made before a setting was changed."""
     if _spare.epoch != _epoch:
         _spare.by_alias.clear()
         _spare.epoch = _epoch
+    return _spare.by_alias
+
+
+def take_session(alias: str) -> Any:
+    """A kept session, as new, or None."""
+    kept = _kept().get(alias)
+    if not kept:
         return None
     session = kept.pop()
     if session.settings_dict is not connections.settings[alias]:
@@ -107,7 +117,7 @@ def keep_sessions() -> None:
         return
     sessions = scope.sessions
     for alias in tuple(sessions):
-        kept = _spare.by_alias.setdefault(alias, [])
+        kept = _kept().setdefault(alias, [])
         if len(kept) < MOST:
             session = sessions.pop(alias)
             if _renew(session):
@@ -121,6 +131,7 @@ def _renew(session: Any) -> bool:
     state = session.__dict__
     if (
         not type(session).__module__.startswith("vinyl.backends.")
+        or state.get("_made_in") != _epoch
         or state["in_atomic_block"]
         or state.get("_block") is not None
         or state["_thread_sharing_count"]

@@ -206,6 +206,26 @@ async def test_changed_settings_begin_anew(engine: Engine, mode: str) -> None:
     assert first
 
 
+async def test_after_changed_settings_they_are_kept_again(engine: Engine, mode: str) -> None:
+    async def during(work: asyncio.Event, changed: asyncio.Event) -> None:
+        await request(which, engine.alias)  # its session is made before the change
+        connections[engine.alias]
+        work.set()
+        await changed.wait()
+        sessions.keep_sessions()
+
+    work, changed = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(during(work, changed))
+    await work.wait()
+    with override_settings(TIME_ZONE="Asia/Tokyo"):
+        changed.set()
+        await task
+        assert kept(engine.alias) == 0
+    first = await in_task(which, engine.alias)
+    assert kept(engine.alias) == 1
+    assert await in_task(which, engine.alias) == first
+
+
 async def test_a_new_receiver_sees_the_next_connection(engine: Engine, mode: str) -> None:
     await in_task(which, engine.alias)
     seen: list[Any] = []
