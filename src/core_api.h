@@ -19,7 +19,7 @@
 
 struct _object;
 
-#define VNL_CORE_ABI 3
+#define VNL_CORE_ABI 4
 #define VNL_CORE_CAPSULE "vinyl._core._api"
 #define VNL_DRIVER_CAPSULE "vinyl.driver"
 
@@ -72,10 +72,11 @@ typedef struct vnl_core_api {
     const void *(*who)(void);
 
     /* --- descriptors.  A watch belongs to the connection that owns the
-     * descriptor; it is registered with the loop on first use and stays so.
+     * descriptor; it is registered with the loop on first use and stays so
+     * (`lasting`: for many waits, in a way that pays then).
      * Free it before the descriptor is closed.  watch_wait: the events that
      * are ready (> 0), 0 at the deadline, -1 with an exception. */
-    vnl_watch *(*watch_new)(int fd);
+    vnl_watch *(*watch_new)(int fd, int lasting);
     void (*watch_free)(vnl_watch *watch);
     int (*watch_wait)(vnl_watch *watch, int events, int64_t deadline);
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import sys
 import threading
 import weakref
@@ -64,7 +65,8 @@ def attach(reactor: Any, loop: asyncio.AbstractEventLoop) -> object:
     Returns what has to live as long as the reactor. Called by the core, in the
     loop's thread, while the loop runs.
     """
-    loop.add_reader(reactor.fileno(), reactor.process)
+    # In an empty context: the loop would else keep the variables of its first task for good.
+    contextvars.Context().run(loop.add_reader, reactor.fileno(), reactor.process)
     close = loop.close
 
     def close_with_reactor() -> None:

@@ -30,10 +30,14 @@ PyErr_GetRaisedException(void)
     return value;
 }
 
-/* Steals. */
+/* Steals.  NULL: nothing is raised from now on. */
 static inline void
 PyErr_SetRaisedException(PyObject *exc)
 {
+    if (exc == NULL) {
+        PyErr_Clear();
+        return;
+    }
     PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
 }
 #endif

@@ -13,6 +13,7 @@
 #include "plan/plan.h"
 #include "pool/pool.h"
 #include "reactor/reactor.h"
+#include "reactor/reader.h"
 #include "session/block.h"
 #include "session/pin.h"
 #include "session/scope.h"
@@ -311,10 +312,10 @@ core_exec(PyObject *module)
     vnl_core = PyModule_GetState(module);
     if (intern_names(vnl_core) < 0 || import_asyncio(vnl_core) < 0 || read_opcodes(vnl_core) < 0 ||
         vnl_fiber_setup(module) < 0 || vnl_waiter_setup(module) < 0 || vnl_reactor_setup(module) < 0 ||
-        vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 || vnl_pin_setup(module) < 0 ||
-        vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 || vnl_pool_setup(module) < 0 ||
-        vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 || vnl_testing_setup(module) < 0 ||
-        vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 ||
+        vnl_reader_setup(module) < 0 || vnl_operation_setup(module) < 0 || vnl_scope_setup(module) < 0 ||
+        vnl_pin_setup(module) < 0 || vnl_block_setup(module) < 0 || vnl_session_map_setup(module) < 0 ||
+        vnl_pool_setup(module) < 0 || vnl_hydrator_setup(module) < 0 || vnl_converter_setup(module) < 0 ||
+        vnl_testing_setup(module) < 0 || vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 ||
         vnl_parameters_setup(module) < 0 || vnl_row_plan_setup(module) < 0 || vnl_known_setup(module) < 0 ||
         vnl_value_rows_setup(module) < 0 || vnl_guard_setup(module) < 0 || vnl_shapes_setup(module) < 0 ||
         vnl_binder_setup(module) < 0) {
@@ -339,6 +340,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->operation_type);
     Py_VISIT(state->waiter_type);
     Py_VISIT(state->reactor_type);
+    Py_VISIT(state->reader_type);
     Py_VISIT(state->scope_type);
     Py_VISIT(state->session_map_type);
     Py_VISIT(state->pool_type);

@@ -25,6 +25,7 @@ typedef struct {
     PyTypeObject *operation_type;
     PyTypeObject *waiter_type;
     PyTypeObject *reactor_type;
+    PyTypeObject *reader_type;
     PyTypeObject *scope_type;
     PyTypeObject *session_map_type;
     PyTypeObject *pool_type;

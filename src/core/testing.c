@@ -32,12 +32,12 @@ testing_turn(PyObject *module, PyObject *Py_UNUSED(ignored))
 static PyObject *
 testing_watch(PyObject *module, PyObject *args)
 {
-    int fd = -1, events = 0;
+    int fd = -1, events = 0, lasting = 0;
     double seconds = -1;
-    if (!PyArg_ParseTuple(args, "ii|d", &fd, &events, &seconds)) {
+    if (!PyArg_ParseTuple(args, "ii|dp", &fd, &events, &seconds, &lasting)) {
         return NULL;
     }
-    vnl_watch *watch = vnl_watch_new(fd);
+    vnl_watch *watch = vnl_watch_new(fd, lasting);
     if (watch == NULL) {
         return PyErr_NoMemory();
     }

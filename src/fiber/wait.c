@@ -12,6 +12,7 @@
 #include "reactor/jobs.h"
 #include "reactor/mailbox.h"
 #include "reactor/reactor.h"
+#include "reactor/reader.h"
 
 /* How long a blocked thread goes without looking for signals. */
 #define SIGNAL_CHECK_NS 100000000
@@ -94,8 +95,11 @@ fiber_watch_wait(vnl_fiber *fiber, vnl_watch *watch, int events, int64_t deadlin
     if (waiter == NULL) {
         return -1;
     }
-    vnl_poller *poller = ((vnl_reactor *)fiber->reactor)->poller;
-    if (vnl_poller_arm(poller, &waiter->wake, watch, events, deadline) < 0) {
+    vnl_reactor *reactor = (vnl_reactor *)fiber->reactor;
+    if (watch != NULL && watch->lasting && events == VNL_READ) {
+        vnl_reader_attach(reactor, watch);
+    }
+    if (vnl_poller_arm(reactor->poller, &waiter->wake, watch, events, deadline) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }

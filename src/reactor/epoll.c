@@ -189,7 +189,8 @@ int
 vnl_poller_arm(vnl_poller *poller, vnl_wake *wake, vnl_watch *watch, int events, int64_t deadline)
 {
     if (watch != NULL) {
-        if (watch_arm(poller, watch, events) < 0) {
+        int read_by_loop = watch->reader != NULL && events == VNL_READ;
+        if (!read_by_loop && watch_arm(poller, watch, events) < 0) {
             return -1;
         }
         watch->wake = wake;
@@ -308,11 +309,12 @@ vnl_poller_next(vnl_poller *poller)
 }
 
 vnl_watch *
-vnl_watch_new(int fd)
+vnl_watch_new(int fd, int lasting)
 {
     vnl_watch *watch = calloc(1, sizeof(*watch));
     if (watch != NULL) {
         watch->fd = fd;
+        watch->lasting = lasting;
         vnl_list_init(&watch->link);
     }
     return watch;
@@ -328,5 +330,8 @@ vnl_watch_free(vnl_watch *watch)
         watch->wake->watch = NULL;
     }
     watch_forget(watch);
+    if (watch->reader != NULL) {
+        watch->forget(watch->reader);
+    }
     free(watch);
 }

@@ -9,6 +9,7 @@
 
 typedef struct vnl_poller vnl_poller;
 typedef struct vnl_wake vnl_wake;
+typedef struct vnl_reader vnl_reader;
 
 /* One wait: armed, it is in at most one watch and one timer list; once it has
  * fired or was disarmed it is in neither. */
@@ -29,6 +30,9 @@ struct vnl_watch {
     vnl_node link;      /* in the poller's watches */
     vnl_wake *wake;     /* who waits, or NULL */
     int want;           /* for which events */
+    int lasting;        /* of a connection that will wait often: worth a reader */
+    vnl_reader *reader; /* what the loop itself watches (reader.h), or NULL */
+    void (*forget)(vnl_reader *reader);
 };
 
 vnl_poller *vnl_poller_new(void); /* NULL with errno */
@@ -39,14 +43,14 @@ int vnl_poller_fd(const vnl_poller *poller);
 void vnl_poller_collect(vnl_poller *poller);
 vnl_wake *vnl_poller_next(vnl_poller *poller);
 
-/* Arms `wake` for events of a watch (NULL: none) and a deadline.  0, or -1
- * with errno. */
+/* Arms `wake` for events of a watch (NULL: none) and a deadline; where the watch has a
+ * reader, reading is left to that.  0, or -1 with errno. */
 int vnl_poller_arm(vnl_poller *poller, vnl_wake *wake, vnl_watch *watch, int events, int64_t deadline);
 void vnl_wake_disarm(vnl_wake *wake);
 /* Makes an armed (or idle) wake ready now; for the poller's own thread. */
 void vnl_poller_ready(vnl_poller *poller, vnl_wake *wake, int events);
 
-vnl_watch *vnl_watch_new(int fd);
+vnl_watch *vnl_watch_new(int fd, int lasting);
 void vnl_watch_free(vnl_watch *watch);
 
 int64_t vnl_now(void);

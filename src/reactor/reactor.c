@@ -7,6 +7,7 @@
 #include "fiber/operation.h"
 #include "fiber/waiter.h"
 #include "reactor/jobs.h"
+#include "reactor/reader.h"
 
 unsigned vnl_fork_generation;
 
@@ -34,6 +35,7 @@ reactor_new(PyObject *loop)
     self->generation = vnl_fork_generation;
     self->closed = 0;
     vnl_list_init(&self->fibers);
+    vnl_list_init(&self->readers);
     self->poller = vnl_poller_new();
     self->on_close = PyList_New(0);
     PyObject_GC_Track(self);
@@ -189,6 +191,7 @@ reactor_close(PyObject *op, PyObject *Py_UNUSED(ignored))
         reactor_end(self);
         end_fibers(self);
         vnl_fiber_drop_idle();
+        vnl_reader_end_all(self);
         return reactor_drain(op, NULL);
     }
     Py_RETURN_NONE;
@@ -237,6 +240,7 @@ reactor_dealloc(PyObject *op)
     }
     reactor_end(self);
     vnl_list_remove(&self->fibers);
+    vnl_list_remove(&self->readers);
     if (self->poller != NULL) {
         vnl_poller_free(self->poller);
         self->poller = NULL;

@@ -1,7 +1,7 @@
 /* The reactor: one epoll descriptor per event loop, registered with the loop
- * once.  Sockets, deadlines (a timerfd) and finished helper jobs (an eventfd)
- * all come through it; what becomes ready wakes its task straight from the
- * loop's reader callback. */
+ * once.  Deadlines (a timerfd), finished helper jobs (an eventfd) and sockets
+ * come through it, but for the answers of lasting connections (reader.h); what
+ * becomes ready wakes its task straight from the loop's reader callback. */
 #ifndef VNL_REACTOR_REACTOR_H
 #define VNL_REACTOR_REACTOR_H
 
@@ -18,6 +18,7 @@ typedef struct {
     PyObject *on_close; /* owned list: callables that the end of the loop calls */
     vnl_poller *poller;
     vnl_node fibers;     /* live ones, through vnl_fiber.link */
+    vnl_node readers;    /* what the loop watches besides the poller (reader.c) */
     unsigned generation; /* of forks, when it was made */
     int closed;
 } vnl_reactor;

@@ -129,7 +129,7 @@ poll_connection_wait(vnl_pg_conn *conn, int64_t deadline)
         if (want == PGRES_POLLING_FAILED || fd < 0) {
             return VNL_PG_LOST;
         }
-        conn->watch = vnl_pg_core->watch_new(fd);
+        conn->watch = vnl_pg_core->watch_new(fd, 0);
         if (conn->watch == NULL) {
             return VNL_PG_INTERRUPTED;
         }
@@ -217,7 +217,7 @@ vnl_pg_connect_wait(const char *const *keywords, const char *const *values, int6
         *message = strdup(PQerrorMessage(conn->pg));
         goto fail;
     }
-    conn->watch = vnl_pg_core->watch_new(PQsocket(conn->pg));
+    conn->watch = vnl_pg_core->watch_new(PQsocket(conn->pg), 1);
     if (conn->watch == NULL) {
         status = VNL_PG_INTERRUPTED;
         goto fail;
