@@ -61,7 +61,14 @@ class Pool:
 
 class Hydrator:
     direct: bool
-    def __init__(self, model: type, state: type, names: tuple[str, ...]) -> None: ...
+    def __init__(
+        self,
+        model: type,
+        state: type,
+        names: tuple[str, ...],
+        guard: Unchanged | None = None,
+        /,
+    ) -> None: ...
 
 class Parameters:
     def __init__(
@@ -78,6 +85,8 @@ class KnownRelation:
     def __init__(self, attname: str, cache_name: str, instances: dict[Any, Any], /) -> None: ...
     def key(self, instance: Any, /) -> Any: ...
     def relate(self, instance: Any, /) -> bool: ...
+    def related(self, instance: Any, /) -> bool: ...
+    missed: bool
 
 class RowPlan:
     def __init__(
@@ -88,7 +97,7 @@ class RowPlan:
         converters: dict[int, tuple[list[Any], Any]],
         connection: Any,
         annotations: tuple[tuple[str, int], ...],
-        known: tuple[tuple[str, str, dict[Any, Any], tuple[int, ...]], ...],
+        known: tuple[tuple[Any, ...], ...],
     ) -> None: ...
     def make(self, rows: Iterable[Any], /) -> list[Any]: ...
 

@@ -17,6 +17,7 @@ from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttrib
 from django.db.models.signals import post_init, pre_init
 
 from vinyl import _core
+from vinyl.originals import guard_of
 
 __all__ = ["FastRows", "hydrator_of"]
 
@@ -50,6 +51,11 @@ def _is_plain(model: type[Model]) -> bool:
     )
 
 
+def _state_guard() -> _core.Unchanged | None:
+    cache = vars(ModelState).get("fields_cache")
+    return guard_of(ModelState, type(cache))
+
+
 def hydrator_of(model: type[Model]) -> _core.Hydrator | None:
     """What makes the model's instances from rows, or None where Django has to."""
     if not _is_plain(model):
@@ -59,7 +65,7 @@ def hydrator_of(model: type[Model]) -> _core.Hydrator | None:
     if known is None or known[0] is not fields:
         names = tuple(field.attname for field in fields)
         plain = _has_plain_fields(model) and not model._meta.abstract
-        known = fields, _core.Hydrator(model, ModelState, names) if plain else None
+        known = fields, _core.Hydrator(model, ModelState, names, _state_guard()) if plain else None
         _hydrators[model] = known
     return known[1]
 

@@ -15,7 +15,7 @@ import django
 
 from vinyl._core import Unchanged
 
-__all__ = ["is_original", "methods_unchanged", "unchanged"]
+__all__ = ["guard_of", "is_original", "methods_unchanged", "unchanged"]
 
 _PLACES = tuple(
     os.path.join(os.path.dirname(os.path.abspath(file)), "") for file in (django.__file__, __file__)
@@ -34,6 +34,11 @@ def unchanged(*classes: type) -> bool:
     """
     guard, original = _guards.get(classes) or _guard(classes)
     return original if guard() else _guard(classes)[1]
+
+
+def guard_of(*classes: type) -> Unchanged | None:
+    """What says whether these classes are still as Django wrote them; None where they are not."""
+    return _guard(classes)[0] if unchanged(*classes) else None
 
 
 def _guard(classes: tuple[type, ...]) -> tuple[Unchanged, bool]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 from django.db.models import ForeignObject, Manager, Model
+from greenlet import getcurrent
 
-from vinyl import _core
+from vinyl import _core, rows
 from vinyl._core import FIBER, Operation, where, written_in_coroutine
 from vinyl.exceptions import NotFetched
 from vinyl.instance import adopt, awaits
@@ -56,10 +57,12 @@ class RelatedMixin:
         field = getattr(self, "field", None)
         if field is None or not _has_simple_key(field):
             return prefetch(instances, querysets)
-        self.field = known = _Known(field)
+        self.field = known = _Known(field, self.model, instances[0])  # type: ignore[attr-defined]
+        rows.prefetches.append(known)
         try:
             return known.answer(prefetch(instances, querysets))
         finally:
+            rows.prefetches.remove(known)
             self.field = field
 
     def _vinyl_settle(self) -> None:
@@ -89,16 +92,26 @@ _KEY_METHODS = (
 
 class _Known:
     """A related manager's field while Django prefetches: it notes the instances as Django asks
-    for their keys, so that an object is related as soon as it is asked whether it is."""
+    for their keys, so that an object is related as it is made (`rows`), or else as soon as it is
+    asked whether it is."""
 
-    def __init__(self, field: Any) -> None:
+    def __init__(self, field: Any, model: type[Model], first: Model) -> None:
         self._field = field
         self._instances: dict[Any, Model] = {}
-        relation = _core.KnownRelation(
-            field.local_related_fields[0].attname, field.cache_name, self._instances
-        )
-        self._key_of_related = relation.key
-        self.is_cached = relation.relate
+        self.attname = field.local_related_fields[0].attname
+        self.relation = _core.KnownRelation(self.attname, field.cache_name, self._instances)
+        self._key_of_related = self.relation.key
+        self.is_cached = self.relation.relate
+        # How its queryset is known.
+        self.model = model
+        self.first = first
+        self.fiber = getcurrent()
+        self.queryset: Any = None
+
+    def made(self) -> None:
+        """All objects of the queryset have been made."""
+        if self.queryset is not None and not self.relation.missed:
+            self.is_cached = self.relation.related
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._field, name)
@@ -111,7 +124,10 @@ class _Known:
     def answer(self, answer: tuple[Any, ...]) -> tuple[Any, ...]:
         """Django's answer has functions that give the key of a related object, and the same of
         an instance: here a value in place of a tuple of one."""
-        rows, of_related, of_instance, *rest = answer
+        found, of_related, of_instance, *rest = answer
+        if self.queryset is not None and found is not self.queryset:
+            for ob in found:  # those of another queryset were taken for these
+                self.relation.relate(ob)
         if (
             of_related != self._field.get_local_related_value
             or of_instance != self.get_foreign_related_value
@@ -122,7 +138,7 @@ class _Known:
         def first(instance: Model) -> Any:
             return key_of(instance)[0]
 
-        return rows, self._key_of_related, first, *rest
+        return found, self._key_of_related, first, *rest
 
 
 class GenericRelatedMixin(RelatedMixin):

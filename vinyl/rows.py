@@ -27,6 +27,7 @@ from django.db.models.query import (
 )
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
+from greenlet import getcurrent
 
 from vinyl import _core
 from vinyl.compiler import FastRows, hydrator_of
@@ -131,7 +132,37 @@ def _instances(self: Any) -> Iterator[Any]:
     compiler = _compiler(self) if plain else None
     if compiler is None:
         return _DJANGO[ModelIterable](self)
-    return _rows(self, compiler, lambda compiler: _model_plan(self.queryset, compiler).make)
+    queryset = self.queryset
+    known = _prefetch_of(queryset) if prefetches else None
+    if known is None:
+        return _rows(self, compiler, lambda compiler: _model_plan(queryset, compiler).make)
+
+    def make_from(compiler: Any) -> _Make:
+        plan = _model_plan(queryset, compiler, known)
+
+        def make(rows: Any) -> list[Any]:
+            made = plan.make(rows)
+            known.made()
+            return made
+
+        return make
+
+    return _rows(self, compiler, make_from)
+
+
+#: Those that are under way: of `related`.
+prefetches: list[Any] = []
+
+
+def _prefetch_of(queryset: Any) -> Any:
+    """The prefetch that this queryset is the query of: Django makes it with the first instance
+    as a hint. The prefetch looks at the queryset again when it has it."""
+    instance = queryset._hints.get("instance")
+    here = getcurrent()
+    for known in prefetches:
+        if known.model is queryset.model and known.first is instance and known.fiber is here:
+            return known
+    return None
 
 
 def _fetches_more(queryset: Any) -> bool:
@@ -143,7 +174,7 @@ def _fetches_more(queryset: Any) -> bool:
     )
 
 
-def _model_plan(queryset: Any, compiler: Any) -> _core.RowPlan:
+def _model_plan(queryset: Any, compiler: Any, prefetch: Any = None) -> _core.RowPlan:
     info = compiler.klass_info
     select = compiler.select
     db = compiler.using
@@ -165,6 +196,10 @@ def _model_plan(queryset: Any, compiler: Any) -> _core.RowPlan:
         tuple(_related_node(each, peers is not None) for each in populators),
         peers,
     )
+    known = tuple(_known(queryset, first, names))
+    if prefetch is not None and prefetch.attname in names:
+        known = (*known, (prefetch.relation, first + names.index(prefetch.attname)))
+        prefetch.queryset = queryset
     return _core.RowPlan(
         root,
         db,
@@ -172,7 +207,7 @@ def _model_plan(queryset: Any, compiler: Any) -> _core.RowPlan:
         _converters(compiler),
         compiler.connection,
         tuple((compiler.annotation_col_map or {}).items()),
-        tuple(_known(queryset, first, names)),
+        known,
     )
 
 

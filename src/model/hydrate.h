@@ -43,6 +43,14 @@ int vnl_maker_traverse(const vnl_maker *maker, visitproc visit, void *arg);
 /* An instance whose attributes `names` are items[0] and so on.  New reference. */
 PyObject *vnl_maker_make(const vnl_maker *maker, PyObject *const *items);
 
+/* --- known.c: what the objects of a prefetch belong to */
+int vnl_known_check(PyObject *object);
+/* The instance of the key.  New reference; NULL without an exception where there is
+ * none, which the relation keeps in mind. */
+PyObject *vnl_known_find(PyObject *relation, PyObject *key);
+/* Puts it into the object's cache, unless something is there.  0, or -1 with an exception. */
+int vnl_known_put(PyObject *relation, PyObject *object, PyObject *instance);
+
 /* --- converter.c: what the columns of a row go through */
 typedef struct vnl_converters vnl_converters;
 

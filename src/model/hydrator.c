@@ -4,7 +4,9 @@
 #include "model/hydrate.h"
 
 #include "core/state.h"
+#include "model/garbage.h"
 #include "model/layout.h"
+#include "plan/plan.h"
 
 typedef struct {
     PyObject_HEAD
@@ -12,6 +14,7 @@ typedef struct {
     vnl_layout *instance; /* _state, names */
     vnl_layout *state;    /* fields_cache, adding, db, and fetch_mode where Django has it */
     int clears;           /* ModelState.__del__ asks for the cache of every instance */
+    PyObject *guard;      /* owned Unchanged: as long as it holds, __del__ does nothing else; or NULL */
 } vnl_hydrator;
 
 struct vnl_maker {
@@ -21,6 +24,7 @@ struct vnl_maker {
     Py_ssize_t nstored;
     Py_ssize_t count; /* of the columns */
     int caches;
+    PyObject *guard; /* owned, or NULL */
 };
 
 static void hydrator_dealloc(PyObject *op);
@@ -90,13 +94,18 @@ vnl_maker_new(PyObject *hydrator, PyObject *names, PyObject *db, PyObject *fetch
         PyErr_NoMemory();
         return NULL;
     }
-    self->caches = caches || of->clears;
+    int spares = of->clears && of->guard != NULL ? vnl_unchanged_holds(of->guard) : 0;
+    self->guard = spares > 0 ? Py_NewRef(of->guard) : NULL;
+    /* Django makes an empty cache when it is first asked for. */
+    self->caches = caches || (of->clears && self->guard == NULL);
     self->count = PyTuple_GET_SIZE(names);
     self->stored[0] = Py_NewRef(Py_False);
     self->stored[1] = Py_NewRef(db);
     self->stored[2] = Py_XNewRef(fetch_mode);
     self->nstored = fetch_mode != NULL ? 3 : 2;
-    instance = self->count == PyTuple_GET_SIZE(of->names) ? with_state(of->names) : chosen_names(of, names);
+    instance = spares < 0                                   ? NULL
+               : self->count == PyTuple_GET_SIZE(of->names) ? with_state(of->names)
+                                                            : chosen_names(of, names);
     state = instance != NULL ? state_names(self->caches, fetch_mode != NULL) : NULL;
     self->instance = state != NULL ? vnl_layout_part(of->instance, instance) : NULL;
     self->state = self->instance != NULL ? vnl_layout_part(of->state, state) : NULL;
@@ -118,6 +127,7 @@ vnl_maker_free(vnl_maker *self)
         for (int i = 0; i < 3; i++) {
             Py_CLEAR(self->stored[i]);
         }
+        Py_CLEAR(self->guard);
         PyMem_Free(self);
     }
 }
@@ -130,6 +140,7 @@ vnl_maker_traverse(const vnl_maker *self, visitproc visit, void *arg)
     }
     Py_VISIT(self->stored[1]);
     Py_VISIT(self->stored[2]);
+    Py_VISIT(self->guard);
     int rc = vnl_layout_traverse(self->instance, visit, arg);
     return rc != 0 ? rc : vnl_layout_traverse(self->state, visit, arg);
 }
@@ -137,12 +148,21 @@ vnl_maker_traverse(const vnl_maker *self, visitproc visit, void *arg)
 PyObject *
 vnl_maker_make(const vnl_maker *self, PyObject *const *items)
 {
-    /* An empty cache, which Django makes when it is first asked for. */
     PyObject *cache = self->caches ? PyDict_New() : NULL;
     if (self->caches && cache == NULL) {
         return NULL;
     }
     PyObject *state = vnl_layout_make(self->state, &cache, self->caches, self->stored, self->nstored);
+    /* Its __del__ empties the cache that goes with it. */
+    if (state != NULL && self->guard != NULL && Py_TYPE(state)->tp_finalize != NULL) {
+        int same = vnl_unchanged_holds(self->guard);
+        if (same > 0) {
+            vnl_garbage_skip_finalizer(state);
+        }
+        else if (same < 0) {
+            Py_CLEAR(state);
+        }
+    }
     PyObject *object = state != NULL ? vnl_layout_make(self->instance, &state, 1, items, self->count) : NULL;
     Py_XDECREF(state);
     Py_XDECREF(cache);
@@ -194,14 +214,17 @@ fill(vnl_hydrator *self, PyTypeObject *model, PyTypeObject *state, PyObject *nam
 static PyObject *
 hydrator_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *model = NULL, *state = NULL, *names = NULL;
-    if (!PyArg_ParseTuple(args, "O!O!O!:Hydrator", &PyType_Type, &model, &PyType_Type, &state, &PyTuple_Type,
-                          &names)) {
+    PyObject *model = NULL, *state = NULL, *names = NULL, *guard = Py_None;
+    if (!PyArg_ParseTuple(args, "O!O!O!|O:Hydrator", &PyType_Type, &model, &PyType_Type, &state,
+                          &PyTuple_Type, &names, &guard)) {
         return NULL;
     }
     vnl_hydrator *self = (vnl_hydrator *)type->tp_alloc(type, 0);
     if (self != NULL && fill(self, (PyTypeObject *)model, (PyTypeObject *)state, names) < 0) {
         Py_CLEAR(self);
+    }
+    if (self != NULL && guard != Py_None) {
+        self->guard = Py_NewRef(guard);
     }
     return (PyObject *)self;
 }
@@ -219,6 +242,7 @@ hydrator_traverse(PyObject *op, visitproc visit, void *arg)
     vnl_hydrator *self = (vnl_hydrator *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->names);
+    Py_VISIT(self->guard);
     int rc = vnl_layout_traverse(self->instance, visit, arg);
     return rc != 0 ? rc : vnl_layout_traverse(self->state, visit, arg);
 }
@@ -232,6 +256,7 @@ hydrator_clear(PyObject *op)
     vnl_layout_free(instance);
     vnl_layout_free(state);
     Py_CLEAR(self->names);
+    Py_CLEAR(self->guard);
     return 0;
 }
 
@@ -252,8 +277,9 @@ static PyGetSetDef hydrator_getset[] = {
 
 static PyType_Slot hydrator_slots[] = {
     {Py_tp_doc,
-     "Hydrator(model, state_class, attnames, /)\n--\n\n"
-     "For a RowPlan: does what Model.from_db does for a model whose instances are plain."},
+     "Hydrator(model, state_class, attnames, guard=None, /)\n--\n\n"
+     "For a RowPlan: does what Model.from_db does for a model whose instances are plain. While guard, an\n"
+     "Unchanged, holds, __del__ of the state does no more than empty its cache, which is left out."},
     {Py_tp_new, hydrator_new},
     {Py_tp_getset, hydrator_getset},
     {Py_tp_traverse, hydrator_traverse},

@@ -10,7 +10,10 @@ typedef struct {
     PyObject *attname;    /* owned: of the column that names the instance */
     PyObject *cache_name; /* owned: of the relation in an object's cache */
     PyObject *instances;  /* owned dict: the column's value -> instance */
+    char missed;          /* an object was asked for whose instance is not among them */
 } known_relation;
+
+static void known_relation_dealloc(PyObject *op);
 
 /* New reference. */
 static PyObject *
@@ -26,37 +29,70 @@ known_relation_key(PyObject *op, PyObject *object)
     return attribute_of(object, ((known_relation *)op)->attname);
 }
 
+int
+vnl_known_check(PyObject *object)
+{
+    return Py_TYPE(object)->tp_dealloc == known_relation_dealloc;
+}
+
+PyObject *
+vnl_known_find(PyObject *relation, PyObject *key)
+{
+    known_relation *self = (known_relation *)relation;
+    PyObject *instance = Py_XNewRef(PyDict_GetItemWithError(self->instances, key));
+    self->missed |= instance == NULL;
+    return instance;
+}
+
+/* The object's cache, where the relation is not in it: new reference; NULL without
+ * an exception where it is. */
+static PyObject *
+cache_without(const known_relation *self, PyObject *object)
+{
+    PyObject *state = attribute_of(object, vnl_core->str_state);
+    PyObject *cache = state != NULL ? attribute_of(state, vnl_core->str_fields_cache) : NULL;
+    if (cache != NULL && PySequence_Contains(cache, self->cache_name) != 0) {
+        Py_CLEAR(cache);
+    }
+    Py_XDECREF(state);
+    return cache;
+}
+
+int
+vnl_known_put(PyObject *relation, PyObject *object, PyObject *instance)
+{
+    const known_relation *self = (known_relation *)relation;
+    PyObject *cache = cache_without(self, object);
+    int rc = cache != NULL ? PyObject_SetItem(cache, self->cache_name, instance) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(cache);
+    return rc;
+}
+
 /* Puts the object's instance into its cache.  1, 0 there is none, -1 exception. */
 static int
-relate(const known_relation *self, PyObject *object, PyObject *cache)
+relate(known_relation *self, PyObject *object, PyObject *cache)
 {
     PyObject *key = attribute_of(object, self->attname);
-    PyObject *instance = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(self->instances, key)) : NULL;
-    int rc = instance != NULL ? PyObject_SetItem(cache, self->cache_name, instance) : -1;
-    if (rc < 0 && !PyErr_Occurred()) {
-        rc = 0;
-    }
-    else if (rc == 0) {
-        rc = 1;
-    }
+    PyObject *instance = key != NULL ? vnl_known_find((PyObject *)self, key) : NULL;
+    int rc = instance != NULL ? PyObject_SetItem(cache, self->cache_name, instance) : 0;
     Py_XDECREF(instance);
     Py_XDECREF(key);
-    return rc;
+    return rc < 0 || PyErr_Occurred() ? -1 : instance != NULL;
 }
 
 static PyObject *
 known_relation_relate(PyObject *op, PyObject *object)
 {
-    const known_relation *self = (known_relation *)op;
-    PyObject *state = attribute_of(object, vnl_core->str_state);
-    PyObject *cache = state != NULL ? attribute_of(state, vnl_core->str_fields_cache) : NULL;
-    int cached = cache != NULL ? PySequence_Contains(cache, self->cache_name) : -1;
-    if (cached == 0) {
-        cached = relate(self, object, cache);
-    }
+    PyObject *cache = cache_without((known_relation *)op, object);
+    int related = cache != NULL ? relate((known_relation *)op, object, cache) : PyErr_Occurred() ? -1 : 1;
     Py_XDECREF(cache);
-    Py_XDECREF(state);
-    return cached < 0 ? NULL : PyBool_FromLong(cached);
+    return related < 0 ? NULL : PyBool_FromLong(related);
+}
+
+static PyObject *
+known_relation_related(PyObject *op, PyObject *object)
+{
+    Py_RETURN_TRUE;
 }
 
 static PyObject *
@@ -115,6 +151,14 @@ static PyMethodDef known_relation_methods[] = {
     {"relate", known_relation_relate, METH_O,
      "relate(object, /) -> bool\n--\n\n"
      "Whether the relation is in the object's cache; puts the instance that it belongs to there."},
+    {"related", known_relation_related, METH_O,
+     "related(object, /) -> bool\n--\n\nTrue, when all objects are known to be related."},
+    {NULL},
+};
+
+static PyMemberDef known_relation_members[] = {
+    {"missed", Py_T_BOOL, offsetof(known_relation, missed), Py_READONLY,
+     "Whether an object belongs to none of the instances."},
     {NULL},
 };
 
@@ -124,6 +168,7 @@ static PyType_Slot known_relation_slots[] = {
      "The relation of objects to instances that are here."},
     {Py_tp_new, known_relation_new},
     {Py_tp_methods, known_relation_methods},
+    {Py_tp_members, known_relation_members},
     {Py_tp_traverse, known_relation_traverse},
     {Py_tp_clear, known_relation_clear},
     {Py_tp_dealloc, known_relation_dealloc},

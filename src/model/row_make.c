@@ -170,12 +170,29 @@ give_known(const vnl_row_known *self, PyObject *object, const vnl_rows *row)
 }
 
 PyObject *
-vnl_row_plan_make(const vnl_row_plan *self, vnl_rows *row)
+vnl_row_plan_make(const vnl_row_plan *self, vnl_rows *row, vnl_garbage_loop *loop)
 {
     if (self->converters != NULL && vnl_converters_apply(self->converters, row->cells, row->count) < 0) {
         return NULL;
     }
+    /* Looked for before: a key may be compared by Python. */
+    PyObject *related = NULL;
+    if (self->relation != NULL) {
+        PyObject *key = cell(row, self->relation_column);
+        related = key != NULL ? vnl_known_find(self->relation, key) : NULL;
+        if (related == NULL && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    vnl_garbage_before_row(loop);
     PyObject *object = make_node(self, &self->root, row);
+    if (object != NULL && related != NULL && vnl_known_put(self->relation, object, related) < 0) {
+        Py_CLEAR(object);
+    }
+    if (object != NULL && self->quiet && vnl_garbage_after_row(loop) < 0) {
+        Py_CLEAR(object);
+    }
+    Py_XDECREF(related);
     for (Py_ssize_t i = 0; object != NULL && i < self->nannotations; i++) {
         PyObject *value = cell(row, self->annotations[i].column);
         if (value == NULL || PyObject_SetAttr(object, self->annotations[i].name, value) < 0) {

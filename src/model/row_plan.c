@@ -15,10 +15,11 @@ static PyObject *
 row_plan_make(PyObject *op, PyObject *rows)
 {
     vnl_rows row;
+    vnl_garbage_loop loop = {0};
     int rc = vnl_rows_open(&row, rows);
     PyObject *made = rc == 0 ? PyList_New(0) : NULL;
     while (made != NULL && (rc = vnl_rows_next_wait(&row)) > 0) {
-        PyObject *object = vnl_row_plan_make((vnl_row_plan *)op, &row);
+        PyObject *object = vnl_row_plan_make((vnl_row_plan *)op, &row, &loop);
         if (object == NULL || PyList_Append(made, object) < 0) {
             Py_CLEAR(made);
         }
@@ -27,6 +28,7 @@ row_plan_make(PyObject *op, PyObject *rows)
     if (rc < 0) {
         Py_CLEAR(made);
     }
+    vnl_garbage_end(&loop);
     vnl_rows_close(&row);
     return made;
 }
@@ -66,7 +68,8 @@ static PyType_Slot row_plan_slots[] = {
      "What a queryset makes of each row. A node (root) is (Hydrator or from_db, attnames, columns,\n"
      "column of the key or -1, setter of the parent, setter of the object, nodes, peers or None); a\n"
      "setter is a name in the instance's cache, a callable, or None. annotations: (name, column).\n"
-     "known: (relation, name in the cache, {key: object}, columns of the key)."},
+     "known: (relation, name in the cache, {key: object}, columns of the key), or (KnownRelation,\n"
+     "column of the key)."},
     {Py_tp_new, row_plan_new},
     {Py_tp_methods, row_plan_methods},
     {Py_tp_traverse, row_plan_traverse},

@@ -4,6 +4,7 @@
 #ifndef VNL_MODEL_ROW_PLAN_H
 #define VNL_MODEL_ROW_PLAN_H
 
+#include "model/garbage.h"
 #include "model/hydrate.h"
 #include "model/rows.h"
 
@@ -47,6 +48,9 @@ typedef struct {
     Py_ssize_t nannotations;
     vnl_row_known *knowns;
     Py_ssize_t nknowns;
+    PyObject *relation;         /* KnownRelation of the prefetch that the rows are for, or NULL */
+    Py_ssize_t relation_column; /* of the key */
+    int quiet;                  /* no Python runs while the nodes make theirs */
 } vnl_row_plan;
 
 /* --- row_read.c: from and to Python */
@@ -57,6 +61,6 @@ void vnl_row_plan_clear(vnl_row_plan *plan);
 
 /* --- row_make.c */
 /* What the plan makes of the row.  New reference. */
-PyObject *vnl_row_plan_make(const vnl_row_plan *plan, vnl_rows *row);
+PyObject *vnl_row_plan_make(const vnl_row_plan *plan, vnl_rows *row, vnl_garbage_loop *loop);
 
 #endif

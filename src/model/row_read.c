@@ -62,7 +62,7 @@ read_maker(const vnl_row_plan *plan, vnl_row_node *self, PyObject *maker, PyObje
 }
 
 static int
-read_node(const vnl_row_plan *plan, vnl_row_node *self, PyObject *spec, int depth)
+read_node(vnl_row_plan *plan, vnl_row_node *self, PyObject *spec, int depth)
 {
     PyObject *maker = NULL, *names = NULL, *columns = NULL, *to_parent = NULL, *to_child = NULL;
     PyObject *children = NULL, *peers = NULL;
@@ -77,7 +77,8 @@ read_node(const vnl_row_plan *plan, vnl_row_node *self, PyObject *spec, int dept
     self->to_parent = unless_none(to_parent);
     self->to_child = unless_none(to_child);
     self->peers = unless_none(peers);
-    int caches = to_child != Py_None || PyTuple_GET_SIZE(children) > 0 || (depth == 0 && plan->nknowns > 0);
+    int caches = to_child != Py_None || PyTuple_GET_SIZE(children) > 0 ||
+                 (depth == 0 && (plan->nknowns > 0 || plan->relation != NULL));
     if (read_maker(plan, self, maker, names, caches) < 0 ||
         read_columns(columns, &self->columns, &self->count) < 0) {
         return -1;
@@ -85,6 +86,10 @@ read_node(const vnl_row_plan *plan, vnl_row_node *self, PyObject *spec, int dept
     if (self->count != PyTuple_GET_SIZE(names) || (peers != Py_None && !PyList_Check(peers))) {
         PyErr_SetString(PyExc_ValueError, "a plan's node has as many columns as names, and peers in a list");
         return -1;
+    }
+    if (self->maker == NULL || self->peers != NULL || (to_parent != Py_None && !PyUnicode_Check(to_parent)) ||
+        (to_child != Py_None && !PyUnicode_Check(to_child))) {
+        plan->quiet = 0;
     }
     self->in_order = 1;
     for (Py_ssize_t i = 1; self->in_order && i < self->count; i++) {
@@ -133,9 +138,19 @@ read_knowns(vnl_row_plan *self, PyObject *list)
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list); i++) {
         PyObject *name = NULL, *cache_name = NULL, *objects = NULL, *columns = NULL;
-        vnl_row_known *one = &self->knowns[i];
-        if (!PyArg_Parse(PyTuple_GET_ITEM(list, i), "(UUO!O!)", &name, &cache_name, &PyDict_Type, &objects,
-                         &PyTuple_Type, &columns)) {
+        vnl_row_known *one = &self->knowns[self->nknowns];
+        PyObject *pair = PyTuple_GET_ITEM(list, i);
+        if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 &&
+            vnl_known_check(PyTuple_GET_ITEM(pair, 0))) {
+            Py_XSETREF(self->relation, Py_NewRef(PyTuple_GET_ITEM(pair, 0)));
+            self->relation_column = PyLong_AsSsize_t(PyTuple_GET_ITEM(pair, 1));
+            if (PyErr_Occurred()) {
+                return -1;
+            }
+            continue;
+        }
+        if (!PyArg_Parse(pair, "(UUO!O!)", &name, &cache_name, &PyDict_Type, &objects, &PyTuple_Type,
+                         &columns)) {
             return -1;
         }
         self->nknowns++;
@@ -160,6 +175,7 @@ vnl_row_plan_read(vnl_row_plan *self, PyObject *args)
     }
     self->db = Py_NewRef(db);
     self->fetch_mode = unless_none(fetch_mode);
+    self->quiet = 1;
     if (read_knowns(self, knowns) < 0 || read_annotations(self, annotations) < 0 ||
         read_node(self, &self->root, root, 0) < 0) {
         return -1;
@@ -190,6 +206,7 @@ int
 vnl_row_plan_traverse(const vnl_row_plan *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->db);
+    Py_VISIT(self->relation);
     Py_VISIT(self->fetch_mode);
     for (Py_ssize_t i = 0; i < self->nknowns; i++) {
         Py_VISIT(self->knowns[i].objects);
@@ -221,5 +238,6 @@ vnl_row_plan_clear(vnl_row_plan *self)
     PyMem_Free(self->knowns);
     self->knowns = NULL;
     Py_CLEAR(self->fetch_mode);
+    Py_CLEAR(self->relation);
     Py_CLEAR(self->db);
 }

@@ -9,37 +9,11 @@ import sys
 from typing import Any
 
 import pytest
-from django.db import models
 from fix_engine import Engine
 from library.models import Author, Genre
+from made_support import make_model, names_of, plan
 
-from vinyl import _core
 from vinyl.compiler import hydrator_of
-
-
-def plan(hydrator: Any, names: tuple[str, ...], **kwargs: Any) -> Any:
-    columns = tuple(range(len(names)))
-    node = (hydrator, names, columns, -1, None, None, (), None)
-    return _core.RowPlan(node, "db", kwargs.get("fetch_mode"), {}, None, (), ())
-
-
-def make_model(fields: int, **members: Any) -> type[models.Model]:
-    """A model that no app has, so that each test has a class that no instance was made of."""
-    meta = type("Meta", (), {"app_label": "library", "managed": False})
-    names = {f"f{n}": models.IntegerField() for n in range(fields)}
-    name = f"Made{len(made)}"
-    cls = type(models.Model)(
-        name, (models.Model,), {"__module__": __name__, "Meta": meta, **names, **members}
-    )
-    made.append(cls)
-    return cls
-
-
-made: list[type[models.Model]] = []
-
-
-def names_of(model: type[models.Model]) -> tuple[str, ...]:
-    return tuple(field.attname for field in model._meta.concrete_fields)
 
 
 def test_it_is_done_on_this_python(engine: Engine) -> None:
