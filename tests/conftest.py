@@ -3,6 +3,7 @@
 fix_mode      async tests run in every mode: asyncio, uvloop, blocking
 fix_postgres  a private PostgreSQL server
 fix_engine    Django's DATABASES on each engine, and the tests' tables
+fix_plans     the plan cache: checked or trusted, and what it executes
 fix_links     links of the PostgreSQL engine, without Django's wrapper
 fix_http      the site of tests/web under the ASGI and WSGI handlers
 fix_shop      the record shop: third parties' software on vinyl, in this process
@@ -30,6 +31,7 @@ pytest_plugins = (
     "fix_served",
     "fix_browser",
     "fix_links",
+    "fix_plans",
     "fix_leaks",
 )
 

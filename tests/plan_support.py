@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,9 @@ from library.models import Author, Book, Genre, Profile, Publisher, Sample
 
 from vinyl.plan import node as nodes
 from vinyl.plan import statement as statements
+from vinyl.plan.check import _shown
 from vinyl.plan.query import PlannedQuery
+from vinyl.queryset import VinylQuerySet
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +32,42 @@ def fresh_plans() -> Iterator[None]:
 
 def planned(model: Any) -> Any:
     return QuerySet(model, PlannedQuery(model))
+
+
+def fill() -> None:
+    press = Publisher.objects.create(name="press")
+    authors = [Author.objects.create(name=name) for name in "abc"]
+    for number, author in enumerate(authors * 2):
+        book = Book.objects.create(
+            title="ab"[number % 2],
+            author=author,
+            pages=number,
+            price=Decimal(number) if number % 3 else None,
+            publisher=press if number % 2 else None,
+            published=NOON + datetime.timedelta(days=number),
+        )
+        book.genres.add(Genre.objects.get_or_create(name="ab"[number % 2])[0])
+    Profile.objects.create(author=authors[0], text="of a")
+    Sample.objects.create(
+        flag=True, small=1, big=2**40, real=1.5, exact=Decimal("1.25"), text="a", data=b"\0x",
+        day=NOON.date(), clock=NOON.time(), moment=NOON, span=datetime.timedelta(1),
+        ident=uuid.UUID(int=5), document={"a": [1]}, address="::1",
+    )  # fmt: skip
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """Results with everything that is in them, or the error."""
+    try:
+        result = call()
+        if isinstance(result, QuerySet):
+            result = list(result)
+    except Exception as error:
+        return type(error), str(error)
+    return [_shown(each) for each in result] if isinstance(result, list) else _shown(result)
+
+
+def ours(model: Any) -> Any:
+    return VinylQuerySet(model)
 
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)

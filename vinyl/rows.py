@@ -33,7 +33,7 @@ from vinyl import _core
 from vinyl.compiler import FastRows, hydrator_of
 from vinyl.originals import is_original
 
-__all__ = ["finished", "install"]
+__all__ = ["DICTS", "finished", "free_converters", "install"]
 
 TUPLES, DICTS, FLAT, NAMED = range(4)
 
@@ -335,7 +335,7 @@ def finished(queryset: Any, compiler: Any) -> Callable[[Any, Any], list[Any]] | 
     if queryset._known_related_objects:
         return None
     converters = _converters(compiler)
-    if not all(_free(each) for each, _expression in converters.values()):
+    if not free_converters(converters):
         return None
     iterable = queryset._iterable_class
     if iterable is ModelIterable:
@@ -359,6 +359,11 @@ _VALUES: dict[Any, tuple[int, Callable[[Any], Any]]] = {
     NamedValuesListIterable: (NAMED, _named_class),
     FlatValuesListIterable: (FLAT, _none),
 }
+
+
+def free_converters(converters: dict[int, Any]) -> bool:
+    """Whether all of them give every session the same."""
+    return all(_free(each) for each, _expression in converters.values())
 
 
 def _free(functions: list[Any]) -> bool:

@@ -1,11 +1,12 @@
 /* The plan cache's hot parts: is everything as it was (guard.c), a call
- * without its values (shape.c), values into parameters (binder.c). */
+ * without its values (shape.c, aggregates.c), values into parameters (binder.c). */
 #ifndef VNL_PLAN_PLAN_H
 #define VNL_PLAN_PLAN_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+int vnl_aggregates_setup(PyObject *module);
 int vnl_binder_setup(PyObject *module);
 int vnl_guard_setup(PyObject *module);
 int vnl_shapes_setup(PyObject *module);

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import uuid
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -17,75 +15,23 @@ from django.db.models.signals import post_init, pre_init
 from django.test.utils import CaptureQueriesContext, override_settings, register_lookup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from library.models import Author, Book, Genre, Profile, Publisher, Sample
-from plan_support import CACHED, NOON, OTHERS, conditions, fresh_plans  # noqa: F401
+from library.models import Author, Book, Profile, Publisher, Sample
+from plan_support import (  # noqa: F401
+    CACHED,
+    NOON,
+    OTHERS,
+    conditions,
+    fill,
+    fresh_plans,
+    ours,
+    outcome,
+)
 
 import vinyl
-from vinyl import direct
 from vinyl._core import Binder, Shapes
 from vinyl.plan import statement as statements
 from vinyl.plan.check import PlanMismatch, _shown
 from vinyl.plan.node import Slot, root_of
-from vinyl.queryset import VinylQuerySet
-
-FIELDS = {"checked": "check", "trusted": True}
-
-
-@pytest.fixture
-def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The SQL that went past Django's cursor."""
-    seen: list[str] = []
-    execute = direct.execute
-
-    def counted(session: Any, sql: str, params: Any) -> Any:
-        seen.append(sql)
-        return execute(session, sql, params)
-
-    monkeypatch.setattr(direct, "execute", counted)
-    return seen
-
-
-@pytest.fixture(params=FIELDS.values(), ids=FIELDS)
-def planning(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with override_settings(VINYL={"PLAN_CACHE": request.param}):
-        yield request.param
-
-
-def fill() -> None:
-    press = Publisher.objects.create(name="press")
-    authors = [Author.objects.create(name=name) for name in "abc"]
-    for number, author in enumerate(authors * 2):
-        book = Book.objects.create(
-            title="ab"[number % 2],
-            author=author,
-            pages=number,
-            price=Decimal(number) if number % 3 else None,
-            publisher=press if number % 2 else None,
-            published=NOON + datetime.timedelta(days=number),
-        )
-        book.genres.add(Genre.objects.get_or_create(name="ab"[number % 2])[0])
-    Profile.objects.create(author=authors[0], text="of a")
-    Sample.objects.create(
-        flag=True, small=1, big=2**40, real=1.5, exact=Decimal("1.25"), text="a", data=b"\0x",
-        day=NOON.date(), clock=NOON.time(), moment=NOON, span=datetime.timedelta(1),
-        ident=uuid.UUID(int=5), document={"a": [1]}, address="::1",
-    )  # fmt: skip
-
-
-def outcome(call: Callable[[], Any]) -> Any:
-    """Results with everything that is in them, or the error."""
-    try:
-        result = call()
-        if isinstance(result, QuerySet):
-            result = list(result)
-    except Exception as error:
-        return type(error), str(error)
-    return [_shown(each) for each in result] if isinstance(result, list) else _shown(result)
-
-
-def ours(model: Any) -> Any:
-    return VinylQuerySet(model)
-
 
 # --- querysets
 

@@ -10,7 +10,7 @@ from django.db.models.sql.constants import CURSOR, MULTI
 
 from vinyl.rows import _DJANGO
 
-__all__ = ["PlanMismatch", "check_rows", "check_sql", "same"]
+__all__ = ["PlanMismatch", "check_aggregation", "check_rows", "check_sql", "same"]
 
 
 class PlanMismatch(AssertionError):
@@ -27,7 +27,11 @@ def same(some: Any, others: Any) -> bool:
 
 
 def check_sql(query: Any, using: str, sql: str, params: tuple[Any, ...]) -> None:
-    theirs_sql, theirs = query._vinyl_built().get_compiler(using).as_sql()
+    _same_statement(query._vinyl_built().get_compiler(using).as_sql(), sql, params)
+
+
+def _same_statement(django: tuple[str, Any], sql: str, params: tuple[Any, ...]) -> None:
+    theirs_sql, theirs = django
     if theirs_sql != sql or not same(tuple(theirs), params):
         raise PlanMismatch(
             f"The plan cache had {sql!r} with {params!r}; Django compiles {theirs_sql!r} with "
@@ -52,6 +56,28 @@ def check_rows(
     if ours != djangos and repr(ours) != repr(djangos):
         raise PlanMismatch(f"The plan cache made {ours!r} of the rows; Django makes {djangos!r}.")
     return made
+
+
+def check_aggregation(
+    built: Any, using: str, expressions: Any, sql: str, params: Any, row: Any, made: dict[str, Any]
+) -> None:
+    """Compares with what Django compiles, and with what it makes of the row."""
+    get_compiler = built.get_compiler
+
+    def answered(*args: Any, **kwargs: Any) -> Any:
+        compiler = get_compiler(*args, **kwargs)
+
+        def execute_sql(result_type: Any = MULTI) -> Any:
+            _same_statement(compiler.as_sql(), sql, params)
+            return row
+
+        compiler.execute_sql = execute_sql
+        return compiler
+
+    built.get_compiler = answered
+    theirs = built.get_aggregation(using, expressions)
+    if [*made] != [*theirs] or not same([*made.values()], [*theirs.values()]):
+        raise PlanMismatch(f"The plan cache made {made!r} of the row; Django makes {theirs!r}.")
 
 
 class _Answered:

@@ -34,7 +34,9 @@ from .check import check_rows, check_sql
 from .node import Node
 from .statement import Statement, stats
 
-__all__ = ["ITERABLES", "bound", "fetch", "fetch_row", "is_djangos", "plan_key"]
+__all__ = [
+    "ITERABLES", "Kept", "bound", "fetch", "fetch_row", "is_djangos", "plan_key", "template",
+]  # fmt: skip
 
 #: Before anybody asks whether Django's row loops are what they should be.
 install()
@@ -171,7 +173,7 @@ def _plan(statement: Any, queryset: Any, using: str, session: Any) -> Kept | Non
 
 
 def _new_plan(statement: Any, queryset: Any, using: str) -> Kept | None:
-    session = _template(using)
+    session = template(using)
     if statement.features is not type(session):
         return None
     compiler = statement.again(session, using, ())
@@ -183,7 +185,8 @@ def _new_plan(statement: Any, queryset: Any, using: str) -> Kept | None:
 _templates: dict[str, tuple[Any, Any]] = {}
 
 
-def _template(using: str) -> Any:
+def template(using: str) -> Any:
+    """A session of the alias, with its settings of now, for what is asked of one and kept."""
     entry = connections.settings[using]
     known = _templates.get(using)
     zone = (entry, settings.USE_TZ, settings.TIME_ZONE)

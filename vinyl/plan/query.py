@@ -14,6 +14,9 @@ from django.db.models import Model, Q
 from django.db.models.lookups import Lookup
 from django.db.models.sql.query import Query
 
+from vinyl.originals import unchanged
+
+from .aggregates import COUNT, aggregation
 from .fetch import fetch_row
 from .node import Node, leaves, root_of, with_values
 from .shape import filter_shape
@@ -138,6 +141,16 @@ class PlannedQuery(Query):
         query._vinyl_step("exists", ())
         row = fetch_row(query, using)
         return bool(query.get_compiler(using).has_results() if row is False else row)
+
+    def get_aggregation(self, using: str, aggregate_exprs: dict[str, Any]) -> Any:
+        answer = aggregation(self, using, aggregate_exprs)
+        return become(self).get_aggregation(using, aggregate_exprs) if answer is None else answer
+
+    def get_count(self, using: str) -> int:
+        if not unchanged(Query):
+            return become(self).get_count(using)  # type: ignore[no-any-return]
+        count: int = self.clone().get_aggregation(using, COUNT)["__count"]
+        return count
 
     def _vinyl_built(self) -> Query:
         return _built(self)

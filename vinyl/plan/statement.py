@@ -15,7 +15,7 @@ from .check import PlanMismatch, check_sql, same
 from .node import leaves, with_values
 from .plain import binding
 
-__all__ = ["PlanMismatch", "Statement", "compiler_for", "stats"]
+__all__ = ["PlanMismatch", "Statement", "compiler_for", "remember", "stats"]
 
 #: What the cache did since the process began: hits, misses, and queries that are not cached.
 stats = {"hits": 0, "misses": 0, "uncached": 0}
@@ -144,14 +144,15 @@ def compiler_for(query: Any, using: str) -> Any:
         sql, params = compile_(*args, **kwargs)
         compiler.__dict__.pop("as_sql", None)  # once, and no cycle stays
         if not args and not kwargs and sql:
-            _remember(node, using, compiler, sql, params)
+            remember(node, using, compiler, sql, params)
         return sql, params
 
     compiler.as_sql = as_sql
     return compiler
 
 
-def _remember(node: Any, using: str, compiler: Any, sql: str, params: Any) -> None:
+def remember(node: Any, using: str, compiler: Any, sql: str, params: Any) -> None:
+    """Keeps what the compiler has just compiled, if the shape is one that may be cached."""
     state = dict(compiler.__dict__)
     state.pop("as_sql", None)
     statement = Statement(compiler, sql, state)
