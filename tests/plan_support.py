@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from hypothesis import strategies as st
-from library.models import Author, Book, Genre, Profile, Publisher, Sample
+from library.models import Author, Book, Genre, Note, Profile, Publisher, Sample
 
 from vinyl.plan import node as nodes
 from vinyl.plan import statement as statements
@@ -22,7 +22,7 @@ from vinyl.queryset import VinylQuerySet
 
 @pytest.fixture(autouse=True)
 def fresh_plans() -> Iterator[None]:
-    for model in (Author, Book, Genre, Profile, Publisher, Sample):
+    for model in (Author, Book, Book.genres.through, Genre, Note, Profile, Publisher, Sample):
         model._meta.__dict__.pop("_vinyl_plans", None)
     nodes._recent.clear()
     statements.stats.update(hits=0, misses=0, uncached=0)

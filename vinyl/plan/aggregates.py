@@ -43,10 +43,14 @@ def aggregation(query: Any, using: str, expressions: dict[str, Any]) -> dict[str
     key = "aggregate", columns
     parent: Node = query._vinyl_node
     node = parent.children.get(key)
-    if node is None or using not in node.statements:
-        return _learn(query, key, using, expressions)
-    statement = node.statements[using]
     session = connections[using]
+    statement = node.statements.get(using) if node is not None else None
+    if (
+        node is None
+        or using not in node.statements
+        or (statement is not None and statement.features is not type(session))
+    ):
+        return _learn(query, key, using, expressions)
     plan = _plan(statement, using, session)
     params = None if plan is None else bound(node, query._vinyl_lookups, statement, session)
     if plan is None or params is None:

@@ -49,8 +49,13 @@ class Statement:
         self.binder: Binder | None = None
         self.plans: dict[Any, Any] = {}
 
-    def learn(self, compiler: Any, params: tuple[Any, ...]) -> bool:
-        """Finds out which parameter is whose; False where that is not certain."""
+    def learn(
+        self, compiler: Any, params: tuple[Any, ...], own: tuple[Any, ...] | None = None
+    ) -> bool:
+        """Finds out which parameter is whose; False where that is not certain.
+
+        ``own``: those before the WHERE clause's, where they are others each time.
+        """
         query = compiler.query
         found = leaves(query.where)
         if found is None or query.combined_queries or query.extra or query.group_by is not None:
@@ -75,7 +80,10 @@ class Statement:
         at = len(params) - len(tail)
         if at < 0 or not same(params[at:], tail):
             return False
-        self.head = params[:at]
+        if own is None:
+            self.head = params[:at]
+        elif not same(params[:at], own):
+            return False
         if None not in parts:
             self.binder = Binder(((self.head, None, None, 0, 0), *parts))
         return True

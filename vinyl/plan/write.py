@@ -417,11 +417,14 @@ def _compiled_update(self: Any, table: Table, write: Write, using: str) -> Any:
 
 def install() -> None:
     """Takes the methods' places, unless somebody else has. Idempotent."""
+    from . import bulk
     from .delete import delete_batch
 
     methods: list[tuple[Any, str, Any]] = [
         (Model, "_save_table", save_table),
         (DeleteQuery, "delete_batch", delete_batch),
+        (QuerySet, "update", bulk.update),
+        (QuerySet, "delete", bulk.delete),
     ]
     if django.VERSION >= (
         6,

@@ -1,0 +1,212 @@
+"""``update()`` and ``delete()`` of planned querysets, with the SQL that Django executed before.
+
+They take the places of QuerySet's. The first time Django does it, and what it sends is seen: one
+statement on one table, whose parameters are those of the new values and of the filter's lookups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import django
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FullResultSet
+from django.db import connections, router, transaction
+from django.db.models import query as django_query
+from django.db.models.deletion import Collector
+from django.db.models.query import QuerySet
+from django.db.models.sql import DeleteQuery, UpdateQuery
+
+from vinyl import conf, direct
+from vinyl._core import Parameters
+from vinyl.originals import methods_unchanged, unchanged
+
+from .check import PlanMismatch, same
+from .fetch import bound
+from .query import PlannedQuery
+from .statement import Statement, stats
+from .table import Table, table_of
+
+__all__ = ["delete", "update"]
+
+_update: Any = QuerySet.__dict__["update"]
+_delete: Any = QuerySet.__dict__["delete"]
+#: What they call of a queryset's class.
+_PASSED = ("_chain", "_clone", "_not_support_combined_queries", "_raw_delete", "db", "query")
+
+
+class Write(Statement):
+    """``parameters``: of the new values, which are ``table``'s; None: there are none."""
+
+    __slots__ = ("parameters", "table")
+    parameters: Parameters | None
+    table: Table
+
+
+def update(self: Any, **kwargs: Any) -> int:
+    """As Django's."""
+    if kwargs and _may_be_planned(self, UpdateQuery):
+        using = _alias(self)
+        row = using and _new_values(self.model, using, kwargs)
+        if using and row:
+            self._for_write = True
+            key = "update", tuple(kwargs)
+            count = _written(self, UpdateQuery, key, using, row, lambda: _update(self, **kwargs))
+            self._result_cache = None
+            return count  # type: ignore[no-any-return]
+    return _update(self, **kwargs)  # type: ignore[no-any-return]
+
+
+def delete(self: Any) -> tuple[int, dict[str, int]]:
+    """As Django's."""
+    if (
+        self._fields is None
+        and _may_be_planned(self, DeleteQuery)
+        and django_query.Collector is Collector
+        and unchanged(Collector)
+    ):
+        using = _alias(self)
+        if using and Collector(using=using, origin=self).can_fast_delete(self):
+            answer = _written(self, DeleteQuery, ("delete",), using, None, lambda: _delete(self))
+            self._result_cache = None
+            if type(answer) is int:
+                return answer, ({self.model._meta.label: answer} if answer else {})
+            return answer  # type: ignore[no-any-return]
+    return _delete(self)  # type: ignore[no-any-return]
+
+
+def _may_be_planned(queryset: Any, kind: type) -> bool:
+    return (
+        type(queryset.query) is PlannedQuery
+        and bool(conf.get("PLAN_CACHE"))
+        and unchanged(kind)
+        and methods_unchanged(type(queryset), _PASSED)
+    )
+
+
+def _alias(queryset: Any) -> str | None:
+    """Where it writes; None where Django has to ask the routers, which is done once."""
+    if queryset._db is None and router.routers:
+        return None
+    using: str = queryset.db  # without routers the same for reading and writing
+    return using if getattr(connections[using], "vinyl", False) else None
+
+
+def _new_values(model: Any, using: str, kwargs: dict[str, Any]) -> Any:
+    """(table, entries, a row with the values), None where Django has to look at a name."""
+    table = table_of(model._meta.concrete_model, using, connections[using])
+    meta = model._meta.concrete_model._meta
+    try:
+        fields = [meta.get_field(name) for name in kwargs]
+    except FieldDoesNotExist:
+        return None
+    known = dict(table.fields or ())
+    if len({*fields}) != len(fields) or not known.keys() >= {*fields}:
+        return None
+    row = SimpleNamespace(
+        **{field.attname: value for field, value in zip(fields, kwargs.values(), strict=True)}
+    )
+    # Fields' pre_save() is for instances.
+    entries = [known[field] for field in fields]
+    return table, tuple([(name, None, *rest) for name, _before, *rest in entries]), row
+
+
+def _written(
+    queryset: Any, kind: type, key: Any, using: str, new: Any, django_does: Callable[[], Any]
+) -> Any:
+    """How many rows were written, or Django's answer."""
+    query = queryset.query
+    session = connections[using]
+    node = query._vinyl_node.children.get(key)
+    write: Any = node.statements.get(using) if node is not None else None
+    if node is None or using not in node.statements or _is_old(write, new, session):
+        return _learn(query, kind, key, using, new, django_does)
+    own = None if write is None else _own(write, new, session)
+    params = None if own is None else bound(node, query._vinyl_lookups, write, session)
+    if own is None or params is None:
+        stats["uncached"] += 1
+        return django_does()
+    params = (*own, *params)
+    if conf.get("PLAN_CACHE") == "check":
+        answer, seen = _watched(session, django_does)
+        if len(seen) != 1 or seen[0][0] != write.sql or not same(tuple(seen[0][1]), params):
+            raise PlanMismatch(
+                f"The plan cache had {write.sql!r} with {params!r}; Django executed {seen!r}."
+            )
+        return answer
+    with transaction.mark_for_rollback_on_error(using=using):
+        cursor = direct.execute(session, write.sql, params)
+        try:
+            return cursor.rowcount
+        finally:
+            cursor.close()
+
+
+def _is_old(write: Write | None, new: Any, session: Any) -> bool:
+    return write is not None and (
+        write.features is not type(session) or (new is not None and write.table is not new[0])
+    )
+
+
+def _own(write: Write, new: Any, session: Any) -> tuple[Any, ...] | None:
+    """The parameters of the new values; None where Django has to."""
+    if write.parameters is None:
+        return ()
+    own = write.parameters.of(new[2], session)
+    # Before Django 6.1 an UPDATE has its NULLs in the SQL.
+    return None if own is not None and None in own and django.VERSION < (6, 1) else own
+
+
+def _watched(session: Any, call: Callable[[], Any]) -> tuple[Any, list[tuple[str, Any]]]:
+    """What the call answers, and what it sent."""
+    seen: list[tuple[str, Any]] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not sql.startswith("BEGIN"):  # SQLite's goes the same way
+            seen.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with session.execute_wrapper(watch):
+        return call(), seen
+
+
+def _learn(
+    query: Any, kind: type, key: Any, using: str, new: Any, django_does: Callable[[], Any]
+) -> Any:
+    """Django's answer, and from now on the statement for it."""
+    parent, built = query._vinyl_node, query._vinyl_built()
+    answer, seen = _watched(connections[using], django_does)
+    if len(seen) == 0:
+        return answer  # no row fits
+    stats["misses"] += 1
+    node = parent.children.get(key) or parent.add(key, built, [])
+    write = None
+    if len(seen) == 1:
+        try:
+            write = _new_write(built, kind, using, new, *seen[0])
+        except (EmptyResultSet, FullResultSet):
+            return answer
+    node.statements[using] = write
+    return answer
+
+
+def _new_write(built: Any, kind: Any, using: str, new: Any, sql: str, params: Any) -> Write | None:
+    session = connections[using]
+    built.clear_ordering(force=True)
+    built.select_related = False
+    built.get_initial_alias()
+    if sum(count > 0 for count in built.alias_refcount.values()) != 1:
+        return None
+    compiler = built.get_compiler(using)
+    write = Write(compiler, sql, {})
+    write.compiler = type(kind(built.model).get_compiler(using))
+    write.parameters = write.table = None  # type: ignore[assignment]
+    own: tuple[Any, ...] | None = ()
+    if new is not None:
+        write.table, entries, _row = new
+        write.parameters = Parameters(False, entries, False)
+        own = _own(write, new, session)
+    if own is None or not write.learn(compiler, tuple(params), own):
+        return None
+    return write
