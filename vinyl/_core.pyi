@@ -99,7 +99,7 @@ class RowPlan:
         annotations: tuple[tuple[str, int], ...],
         known: tuple[tuple[Any, ...], ...],
     ) -> None: ...
-    def make(self, rows: Iterable[Any], /) -> list[Any]: ...
+    def make(self, rows: Iterable[Any], most: int = -1, /) -> list[Any]: ...
 
 class ConvertedRows(Iterator[list[Any]]):
     def __init__(
@@ -135,8 +135,10 @@ def value_rows(
     shape: Any,
     converters: dict[int, tuple[list[Any], Any]],
     connection: Any,
+    most: int = -1,
     /,
 ) -> list[Any]: ...
+def reads_cells(rows: object, /) -> bool: ...
 def plain_column(
     objects: list[Any], attname: str, types: tuple[type, ...], test: Any, wrap: Any, /
 ) -> list[Any] | None: ...

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -25,6 +25,7 @@ from django.db.models.query import (
     ValuesListIterable,
     get_related_populators,
 )
+from django.db.models.sql import compiler as django_compiler
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE
 from greenlet import getcurrent
@@ -45,7 +46,11 @@ _DJANGO = {
 #: Somebody who replaces this method (a cache of results) gets to see every result.
 _execute_sql = SQLCompiler.execute_sql
 
-_Make = Callable[[Iterable[Any]], list[Any]]
+#: The same of this function, and of the rows of `iterator()`.
+_cursor_iter = django_compiler.cursor_iter
+
+#: The results of the rows, or of as many of the next ones.
+_Make = Callable[..., list[Any]]
 
 
 def install() -> None:
@@ -108,6 +113,11 @@ def _rows(iterable: Any, compiler: Any, make_from: Callable[[Any], _Make]) -> It
                 return iter(make(cursor.cursor))
         finally:
             cursor.close()
+    if iterable.chunked_fetch and _is_chunked(compiler):
+        cursor = compiler.execute_sql(CURSOR, chunked_fetch=True)
+        if cursor is None:
+            return iter(())
+        return chain.from_iterable(_chunks(compiler, cursor, make_from, iterable.chunk_size))
     results = compiler.execute_sql(
         chunked_fetch=iterable.chunked_fetch, chunk_size=iterable.chunk_size
     )
@@ -115,6 +125,38 @@ def _rows(iterable: Any, compiler: Any, make_from: Callable[[Any], _Make]) -> It
     if whole:
         return iter(make(chain.from_iterable(results)))
     return chain.from_iterable(map(make, results))
+
+
+def _is_chunked(compiler: Any) -> bool:
+    return (
+        compiler.connection.features.can_use_chunked_reads
+        and SQLCompiler.execute_sql is _execute_sql
+        and django_compiler.cursor_iter is _cursor_iter
+    )
+
+
+def _chunks(
+    compiler: Any, cursor: Any, make_from: Callable[[Any], _Make], size: int
+) -> Iterator[list[Any]]:
+    """What Django's `cursor_iter` does, without a tuple for each row."""
+    session = compiler.connection
+    try:
+        make = make_from(compiler)
+        rows = cursor.cursor
+        if not _core.reads_cells(rows):
+            while found := cursor.fetchmany(size):
+                yield make(found)
+            return
+        session.reads_chunks(rows, size)
+        while True:
+            with session.wrap_database_errors:
+                made = make(rows, size)
+            if not made:
+                return
+            yield made
+            del made  # else it lives until the next one is there
+    finally:
+        cursor.close()
 
 
 def _converters(compiler: Any) -> dict[int, Any]:
@@ -140,8 +182,8 @@ def _instances(self: Any) -> Iterator[Any]:
     def make_from(compiler: Any) -> _Make:
         plan = _model_plan(queryset, compiler, known)
 
-        def make(rows: Any) -> list[Any]:
-            made = plan.make(rows)
+        def make(rows: Any, most: int = -1) -> list[Any]:
+            made = plan.make(rows, most)
             known.made()
             return made
 
@@ -278,14 +320,16 @@ def _values(self: Any, cls: Any, kind: int, shape: Callable[[Any], Any]) -> Iter
         converters = compiler.get_converters(fields)
         made = shape(self.queryset)
 
-        def make(rows: Any) -> list[Any]:
+        def make(rows: Any, most: int = -1) -> list[Any]:
+            if compiler.has_extra_select or compiler.has_composite_fields(fields):
+                rows, most = (rows if most < 0 else islice(rows, most)), -1
             if compiler.has_extra_select:  # what the rows are ordered by, at their end
                 rows = map(operator.itemgetter(slice(compiler.col_count)), rows)
             if compiler.has_composite_fields(fields):
                 rows = compiler.apply_converters(rows, converters) if converters else rows
                 rows = compiler.composite_fields_to_tuples(rows, fields)
                 return _core.value_rows(rows, kind, made, {}, compiler.connection)
-            return _core.value_rows(rows, kind, made, converters, compiler.connection)
+            return _core.value_rows(rows, kind, made, converters, compiler.connection, most)
 
         return make
 

@@ -12,11 +12,18 @@ row_plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 static PyObject *
-row_plan_make(PyObject *op, PyObject *rows)
+row_plan_make(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
+    if (nargs < 1 || nargs > 2) {
+        return PyErr_Format(PyExc_TypeError, "make() takes 1 or 2 arguments (%zd given)", nargs);
+    }
+    Py_ssize_t most = nargs > 1 ? PyLong_AsSsize_t(args[1]) : -1;
+    if (most == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
     vnl_rows row;
     vnl_garbage_loop loop = {0};
-    int rc = vnl_rows_open(&row, rows);
+    int rc = vnl_rows_open(&row, args[0], most);
     PyObject *made = rc == 0 ? PyList_New(0) : NULL;
     while (made != NULL && (rc = vnl_rows_next_wait(&row)) > 0) {
         PyObject *object = vnl_row_plan_make((vnl_row_plan *)op, &row, &loop);
@@ -58,7 +65,8 @@ row_plan_dealloc(PyObject *op)
 }
 
 static PyMethodDef row_plan_methods[] = {
-    {"make", row_plan_make, METH_O, "make(rows, /) -> list\n\nThe instances of the rows."},
+    {"make", _PyCFunction_CAST(row_plan_make), METH_FASTCALL,
+     "make(rows, most=-1, /) -> list\n\nThe instances of the rows, or of the next ones, as many as most."},
     {NULL},
 };
 

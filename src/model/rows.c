@@ -35,6 +35,13 @@ source_of(PyObject *rows)
     return NULL;
 }
 
+int
+vnl_rows_are_a_source(PyObject *rows)
+{
+    const vnl_row_source *source = source_of(rows);
+    return source != NULL && source->columns(rows) > 0;
+}
+
 static void
 drop_cells(PyObject **cells, Py_ssize_t count)
 {
@@ -59,9 +66,9 @@ make_room(vnl_rows *self, Py_ssize_t count)
 }
 
 int
-vnl_rows_open(vnl_rows *self, PyObject *rows)
+vnl_rows_open(vnl_rows *self, PyObject *rows, Py_ssize_t most)
 {
-    *self = (vnl_rows){0};
+    *self = (vnl_rows){.left = most >= 0 ? most : PY_SSIZE_T_MAX};
     const vnl_row_source *source = source_of(rows);
     self->columns = source != NULL ? source->columns(rows) : 0;
     if (self->columns > 0) {
@@ -98,11 +105,13 @@ next_of_block_wait(vnl_rows *self)
 {
     if (++self->at >= self->filled) {
         self->at = self->filled = 0;
-        int filled = self->source->next_wait(self->rows, self->block, self->columns, TOGETHER);
+        int most = self->left < TOGETHER ? (int)self->left : TOGETHER;
+        int filled = most > 0 ? self->source->next_wait(self->rows, self->block, self->columns, most) : 0;
         if (filled <= 0) {
             return filled;
         }
         self->filled = filled;
+        self->left -= filled;
     }
     self->cells = self->block + (Py_ssize_t)self->at * self->columns;
     self->count = self->columns;
@@ -117,11 +126,12 @@ vnl_rows_next_wait(vnl_rows *self)
     if (self->source != NULL) {
         return next_of_block_wait(self);
     }
-    PyObject *row = PyIter_Next(self->rows);
+    PyObject *row = self->left > 0 ? PyIter_Next(self->rows) : NULL;
     if (row == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
     int rc = load(self, row);
+    self->left--;
     Py_DECREF(row);
     return rc;
 }

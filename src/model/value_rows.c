@@ -112,11 +112,11 @@ collect_tuples(PyObject *rows)
 }
 
 static PyObject *
-collect(const value_plan *plan, PyObject *rows)
+collect(const value_plan *plan, PyObject *rows, Py_ssize_t most)
 {
     vnl_rows row;
-    int rc = vnl_rows_open(&row, rows);
-    if (rc == 0 && row.source == NULL && plan->kind == AS_TUPLE && plan->converters == NULL) {
+    int rc = vnl_rows_open(&row, rows, most);
+    if (rc == 0 && most < 0 && row.source == NULL && plan->kind == AS_TUPLE && plan->converters == NULL) {
         PyObject *tuples = collect_tuples(row.rows);
         vnl_rows_close(&row);
         return tuples;
@@ -141,9 +141,10 @@ value_rows(PyObject *module, PyObject *args)
 {
     PyObject *rows = NULL, *converters = NULL, *connection = NULL;
     int kind = 0;
+    Py_ssize_t most = -1;
     value_plan plan = {AS_TUPLE, NULL, NULL};
-    if (!PyArg_ParseTuple(args, "OiOO!O:value_rows", &rows, &kind, &plan.shape, &PyDict_Type, &converters,
-                          &connection)) {
+    if (!PyArg_ParseTuple(args, "OiOO!O|n:value_rows", &rows, &kind, &plan.shape, &PyDict_Type, &converters,
+                          &connection, &most)) {
         return NULL;
     }
     plan.kind = (value_kind)kind;
@@ -156,16 +157,26 @@ value_rows(PyObject *module, PyObject *args)
             return NULL;
         }
     }
-    PyObject *list = collect(&plan, rows);
+    PyObject *list = collect(&plan, rows, most);
     vnl_converters_free(plan.converters);
     return list;
 }
 
+static PyObject *
+reads_cells(PyObject *module, PyObject *rows)
+{
+    return PyBool_FromLong(vnl_rows_are_a_source(rows));
+}
+
 static PyMethodDef value_rows_methods[] = {
+    {"reads_cells", reads_cells, METH_O,
+     "reads_cells(rows, /) -> bool\n--\n\nWhether rows are an engine's cursor with rows, read without "
+     "tuples."},
     {"value_rows", value_rows, METH_VARARGS,
-     "value_rows(rows, kind, shape, converters, connection, /) -> list\n--\n\n"
+     "value_rows(rows, kind, shape, converters, connection, most=-1, /) -> list\n--\n\n"
      "The rows as tuples (kind 0), dicts of the names in shape (1), first values (2), or tuples of\n"
-     "the class shape (3), their columns passed through converters, as ConvertedRows'."},
+     "the class shape (3), their columns passed through converters, as ConvertedRows'; only the next\n"
+     "most of them, where that is not -1."},
     {NULL},
 };
 

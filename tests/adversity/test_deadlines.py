@@ -68,6 +68,21 @@ def rows_of_a_cursor(alias: str, freeze: Callable[[], Any]) -> None:
         next(rows)
 
 
+def rows_read_ahead(alias: str, freeze: Callable[[], Any]) -> None:
+    rows = Author.objects.using(alias).iterator(chunk_size=1)
+    next(rows)
+    freeze()
+    list(rows)
+
+
+def statement_behind_rows(alias: str, freeze: Callable[[], Any]) -> None:
+    """It waits for rows that are under way, and takes as long as it may itself."""
+    rows = Author.objects.using(alias).iterator(chunk_size=1)
+    next(rows)
+    freeze()
+    one(alias)
+
+
 def copy(alias: str, freeze: Callable[[], Any]) -> None:
     with (
         connections[alias].wrap_database_errors,
@@ -93,6 +108,8 @@ async def test_a_statement(alias: str, proxy: Proxy, mode: str) -> None:
         (commit, "did not answer COMMIT.*whether it took place is not known"),
         (statement_in_block, "command_timeout"),
         (rows_of_a_cursor, "command_timeout"),
+        (rows_read_ahead, "command_timeout"),
+        (statement_behind_rows, "command_timeout"),
         (copy, "command_timeout"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -119,6 +119,9 @@ class SessionMixin(SeeingMixin):
         _core.check_session(self.alias)
         return super().chunked_cursor()  # type: ignore[misc]
 
+    def reads_chunks(self, rows: Any, size: int) -> None:
+        """`rows`, the driver's cursor, will be read `size` at a time, and by nobody else."""
+
     def connect(self) -> None:
         _core.check_session(self.alias)
         super().connect()  # type: ignore[misc]

@@ -51,6 +51,14 @@ vnl_pg_cancel_request_wait(vnl_pg_conn *conn, int64_t deadline)
 vnl_pg_status
 vnl_pg_cancel_wait(vnl_pg_conn *conn, int64_t deadline)
 {
+    if (conn->ahead.sent) {
+        /* What was ended waited for it and was not sent. */
+        int64_t now = vnl_pg_core->now();
+        vnl_pg_status status = vnl_pg_ahead_settle_wait(conn, now + (deadline - now) / 2);
+        if (status != VNL_PG_TIMEOUT) {
+            return status;
+        }
+    }
     if (!conn->inflight) {
         return PQstatus(conn->pg) == CONNECTION_OK ? VNL_PG_OK : VNL_PG_LOST;
     }

@@ -91,6 +91,7 @@ vnl_pg_close(vnl_pg_conn *conn)
     if (conn->pg != NULL) {
         PQfinish(conn->pg);
     }
+    PQclear(conn->ahead.result);
     vnl_pg_stmts_free(&conn->stmts);
     vnl_pg_later_clear(conn);
     vnl_pg_notices_free(conn->notices);
@@ -233,7 +234,7 @@ fail:
 int
 vnl_pg_check(vnl_pg_conn *conn)
 {
-    if (conn->inflight || PQstatus(conn->pg) != CONNECTION_OK ||
+    if (conn->inflight || conn->ahead.sent || PQstatus(conn->pg) != CONNECTION_OK ||
         PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
         return 0;
     }

@@ -11,12 +11,16 @@ vnl_pg_copy_start_wait(vnl_pg_conn *conn, const char *sql, int64_t deadline, PGr
     if (PQstatus(conn->pg) != CONNECTION_OK || conn->inflight) {
         return VNL_PG_LOST;
     }
+    vnl_pg_status status = vnl_pg_ahead_settle_wait(conn, deadline);
+    if (status != VNL_PG_OK) {
+        return status;
+    }
     vnl_pg_core->count_statement();
     if (!PQsendQuery(conn->pg, sql)) {
         return PQstatus(conn->pg) == CONNECTION_OK ? VNL_PG_NOMEM : VNL_PG_LOST;
     }
     conn->inflight = 1;
-    vnl_pg_status status = vnl_pg_result_wait(conn, deadline, result);
+    status = vnl_pg_result_wait(conn, deadline, result);
     if (status != VNL_PG_OK) {
         return status;
     }

@@ -5,8 +5,12 @@
  */
 #include "pg.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+
+/* How often more of a large answer is read before others run again; 16 KB mostly. */
+#define EAGER 16
 
 typedef enum {
     STEP_LATER,
@@ -77,12 +81,27 @@ vnl_pg_flush_wait(vnl_pg_conn *conn, int64_t deadline)
     return more < 0 ? gone(conn) : VNL_PG_OK;
 }
 
+static int
+has_input(const vnl_pg_conn *conn)
+{
+    struct pollfd look = {.fd = PQsocket(conn->pg), .events = POLLIN};
+    return look.fd >= 0 && poll(&look, 1, 0) > 0;
+}
+
 vnl_pg_status
 vnl_pg_result_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result)
 {
     *result = NULL;
-    while (PQisBusy(conn->pg)) {
-        vnl_pg_status status = vnl_pg_readable_wait(conn, deadline);
+    for (int eager = 0; PQisBusy(conn->pg);) {
+        vnl_pg_status status = VNL_PG_OK;
+        if (eager > 0 && has_input(conn)) {
+            eager--;
+            status = PQconsumeInput(conn->pg) != 0 ? VNL_PG_OK : gone(conn);
+        }
+        else {
+            status = vnl_pg_readable_wait(conn, deadline);
+            eager = EAGER;
+        }
         /* After a loss libpq still gives the server's last words. */
         if (status == VNL_PG_LOST) {
             break;
@@ -343,6 +362,15 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
     memset(answer, 0, sizeof(*answer));
     if (PQstatus(conn->pg) != CONNECTION_OK || conn->inflight) {
         return VNL_PG_LOST;
+    }
+    if (query->owner != NULL && conn->ahead.owner == query->owner && vnl_pg_txn(conn) != PQTRANS_INERROR) {
+        vnl_pg_core->count_statement();
+        vnl_pg_status status = vnl_pg_ahead_take_wait(conn, deadline, &answer->result);
+        return fold(conn, status, answer->result);
+    }
+    vnl_pg_status settled = vnl_pg_ahead_settle_wait(conn, deadline);
+    if (settled != VNL_PG_OK) {
+        return settled;
     }
     if (!query->setup && !query->describe) {
         vnl_pg_core->count_statement();

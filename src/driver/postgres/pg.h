@@ -2,6 +2,7 @@
  *
  * conn.c   connect, close, look at an idle connection, notices
  * exec.c   send a statement (and what travels with it), read its results
+ * ahead.c  a FETCH that was sent before anybody asked for it
  * stmt.c   which statements a connection has prepared
  * copy.c   COPY, both ways
  * cancel.c cancel on the server, drain
@@ -81,6 +82,13 @@ typedef struct vnl_pg_later {
     char sql[];
 } vnl_pg_later;
 
+typedef struct vnl_pg_ahead {
+    const void *owner;    /* the cursor it is for, to be compared only; NULL: nobody's */
+    int sent;             /* its answer is not read yet */
+    vnl_pg_status status; /* VNL_PG_TIMEOUT: it was cancelled, its rows are lost */
+    PGresult *result;     /* the answer */
+} vnl_pg_ahead;
+
 typedef struct vnl_pg_conn {
     PGconn *pg;
     vnl_watch *watch;
@@ -88,8 +96,9 @@ typedef struct vnl_pg_conn {
     vnl_pg_later *later; /* to run before the next statement; errors ignored */
     vnl_pg_notice *notices, **notices_tail;
     int nnotices;
-    int farewell;     /* the server has said why it ends the connection */
-    int inflight;     /* a statement was sent and its results are not all read */
+    int farewell; /* the server has said why it ends the connection */
+    int inflight; /* a statement was sent and its results are not all read */
+    vnl_pg_ahead ahead;
     char drained[24]; /* the command tag that the last drain ended with; "" after an error */
 } vnl_pg_conn;
 
@@ -128,6 +137,7 @@ typedef struct vnl_pg_query {
     int prepare;        /* prepare it as `name` first */
     const char *portal; /* describe this portal after the statement: the result is its description */
     int describe;       /* only describe it: the result is the description of its columns */
+    const void *owner;  /* a FETCH of this cursor's, which may have been sent already */
 } vnl_pg_query;
 
 typedef struct vnl_pg_answer {
@@ -148,6 +158,20 @@ vnl_pg_status vnl_pg_readable_wait(vnl_pg_conn *conn, int64_t deadline);
 vnl_pg_status vnl_pg_flush_wait(vnl_pg_conn *conn, int64_t deadline);
 vnl_pg_status vnl_pg_result_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result);
 vnl_pg_status vnl_pg_answer_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept);
+
+/* --- ahead.c ------------------------------------------------------------ */
+
+/* PQtransactionStatus, in which what was sent ahead does not count. */
+PGTransactionStatusType vnl_pg_txn(const vnl_pg_conn *conn);
+/* Sends the FETCH where that is possible at once.  `sql` is copied. */
+void vnl_pg_ahead_send(vnl_pg_conn *conn, const void *owner, const char *sql, int binary);
+/* Its rows are not wanted any more. */
+void vnl_pg_ahead_forget(vnl_pg_conn *conn, const void *owner);
+/* Reads its answer, so that a statement may be sent.  Interrupted it is still outstanding;
+ * after the deadline it is what runs, and its rows are lost. */
+vnl_pg_status vnl_pg_ahead_settle_wait(vnl_pg_conn *conn, int64_t deadline);
+/* The answer, for its cursor; interrupted it is what runs. */
+vnl_pg_status vnl_pg_ahead_take_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result);
 
 /* --- copy.c ------------------------------------------------------------- */
 

@@ -193,6 +193,8 @@ typedef struct pg_cursor {
     PyObject *name;
     int scrollable; /* -1: not said */
     int withhold, declared, exhausted, pinned, portal_binary;
+    int reads_ahead;       /* the next rows are asked for as soon as some have come */
+    Py_ssize_t ahead_want; /* how many were */
     uint64_t txn;
     PyObject *weakrefs;
     PyObject *dict;

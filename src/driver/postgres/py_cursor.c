@@ -539,6 +539,8 @@ static PyMemberDef cursor_members[] = {
     {"arraysize", T_PYSSIZET, offsetof(pg_cursor, arraysize), 0, NULL},
     {"itersize", T_PYSSIZET, offsetof(pg_cursor, itersize), 0,
      "Rows per round trip of a server-side cursor."},
+    {"reads_ahead", T_INT, offsetof(pg_cursor, reads_ahead), 0,
+     "Not 0: a server-side cursor WITH HOLD asks for its next rows as soon as some have come."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(pg_cursor, weakrefs), READONLY, NULL},
     {"__dictoffset__", T_PYSSIZET, offsetof(pg_cursor, dict), READONLY, NULL},
     {NULL},

@@ -17,7 +17,7 @@ pg_link_in_txn(pg_link *link)
     if (link->conn == NULL) {
         return 0;
     }
-    PGTransactionStatusType status = PQtransactionStatus(link->conn->pg);
+    PGTransactionStatusType status = vnl_pg_txn(link->conn);
     return status == PQTRANS_INTRANS || status == PQTRANS_INERROR || status == PQTRANS_ACTIVE;
 }
 

@@ -106,7 +106,7 @@ get_transaction_status(PyObject *op, void *unused)
     pg_link *link = ((pg_info *)op)->link;
     long status = link->broken         ? PQTRANS_UNKNOWN
                   : link->conn == NULL ? PQTRANS_IDLE
-                                       : (long)PQtransactionStatus(link->conn->pg);
+                                       : (long)vnl_pg_txn(link->conn);
     PyObject *module = PyImport_ImportModule("psycopg.pq");
     PyObject *value = module != NULL ? PyObject_CallMethod(module, "TransactionStatus", "l", status) : NULL;
     Py_XDECREF(module);

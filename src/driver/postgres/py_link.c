@@ -33,7 +33,7 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
 {
     char begin[128];
     vnl_pg_conn *conn = link->conn;
-    int was_in_txn = PQtransactionStatus(conn->pg) != PQTRANS_IDLE;
+    int was_in_txn = vnl_pg_txn(conn) != PQTRANS_IDLE;
     query->begin = NULL;
     if (!link->autocommit && !was_in_txn) {
         if (pg_link_begin_sql(link, begin, sizeof(begin)) < 0) {
@@ -155,7 +155,7 @@ link_close(PyObject *op, PyObject *unused)
         Py_RETURN_NONE;
     }
     if (self->slot != NULL && !self->sticky && PQstatus(self->conn->pg) == CONNECTION_OK &&
-        PQtransactionStatus(self->conn->pg) != PQTRANS_IDLE) {
+        vnl_pg_txn(self->conn) != PQTRANS_IDLE) {
         /* Give it back whole, if the server does its part soon. */
         vnl_pg_query query = {.sql = "ROLLBACK"};
         vnl_pg_answer answer;

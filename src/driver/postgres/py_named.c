@@ -68,6 +68,22 @@ learn_format(pg_cursor *cur, const PGresult *description)
     return 0;
 }
 
+/* Closed ahead of the connection's next statement, whoever sends it.  Keeps a raised exception. */
+static void
+close_later(pg_cursor *cur)
+{
+    PyObject *type = NULL, *value = NULL, *trace = NULL;
+    PyErr_Fetch(&type, &value, &trace);
+    vnl_buf buf = VNL_BUF_INIT;
+    vnl_buf_puts(&buf, "CLOSE ");
+    if (put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ||
+        vnl_pg_later_add(cur->link->conn, buf.data) < 0) {
+        PyErr_Clear();
+    }
+    vnl_buf_free(&buf);
+    PyErr_Restore(type, value, trace);
+}
+
 static int
 declare_wait(pg_cursor *cur, const pg_request *request, const char *sql)
 {
@@ -89,13 +105,17 @@ declare_wait(pg_cursor *cur, const pg_request *request, const char *sql)
     if (status != VNL_PG_OK) {
         pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
         PQclear(answer.result);
+        if (status == VNL_PG_INTERRUPTED && cur->withhold && link->conn != NULL &&
+            vnl_pg_txn(link->conn) == PQTRANS_IDLE) {
+            close_later(cur); /* the server may have made it before it heard of the cancel */
+        }
         return -1;
     }
     int rc = learn_format(cur, answer.result);
     cur->declared = 1;
     cur->exhausted = 0;
     cur->txn = link->txn;
-    cur->pinned = cur->withhold && PQtransactionStatus(link->conn->pg) == PQTRANS_IDLE;
+    cur->pinned = cur->withhold && vnl_pg_txn(link->conn) == PQTRANS_IDLE;
     link->pins += cur->pinned;
     pg_cursor_reset(cur);
     cur->result = answer.result; /* its description; no rows yet */
@@ -135,33 +155,69 @@ is_alive(const pg_cursor *cur)
     if (cur->pinned) {
         return link->pins > 0;
     }
-    return cur->withhold || (cur->txn == link->txn && PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE);
+    return cur->withhold || (cur->txn == link->txn && vnl_pg_txn(link->conn) != PQTRANS_IDLE);
+}
+
+/* The cursor's rows were asked for ahead, and that was cancelled. */
+static int
+rows_are_lost(pg_cursor *cur)
+{
+    vnl_pg_conn *conn = cur->link->conn;
+    if (conn->ahead.owner != cur || conn->ahead.status == VNL_PG_OK) {
+        return 0;
+    }
+    vnl_pg_ahead_forget(conn, cur);
+    cur->exhausted = 1;
+    pg_raise_state(cur->link->state, "57014",
+                   "the rows of this server-side cursor were lost: they were under way when another "
+                   "statement of its connection was cancelled");
+    return 1;
+}
+
+/* The next FETCH, where nobody can see that it is early: a cursor WITH HOLD has all its rows, and
+ * outside of a transaction an error ends nothing but the FETCH itself. */
+static void
+send_ahead(pg_cursor *cur, Py_ssize_t want, const char *sql)
+{
+    if (cur->reads_ahead && cur->pinned && !cur->exhausted && cur->link->autocommit) {
+        cur->ahead_want = want;
+        vnl_pg_ahead_send(cur->link->conn, cur, sql, cur->portal_binary);
+    }
 }
 
 static int
-fetch_wait(pg_cursor *cur, Py_ssize_t want)
+run_fetch_wait(pg_cursor *cur, Py_ssize_t want, const char *sql)
 {
     pg_link *link = cur->link;
-    vnl_buf buf = VNL_BUF_INIT;
-    vnl_buf_printf(&buf, "FETCH FORWARD %zd FROM ", want);
-    if (put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0) {
-        vnl_buf_free(&buf);
-        return -1;
-    }
-    vnl_pg_query query = {.sql = buf.data, .binary = cur->portal_binary};
+    vnl_pg_query query = {.sql = sql, .binary = cur->portal_binary, .owner = cur};
     vnl_pg_answer answer;
+    Py_ssize_t wanted = link->conn->ahead.owner == cur ? cur->ahead_want : want;
     vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
-    vnl_buf_free(&buf);
     if (status != VNL_PG_OK) {
         pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
         PQclear(answer.result);
         return -1;
     }
+    cur->exhausted = PQntuples(answer.result) < wanted;
+    send_ahead(cur, want, sql);
     if (pg_cursor_take(cur, answer.result) < 0) {
         return -1;
     }
-    cur->exhausted = cur->nrows < want;
     return cur->nrows > 0;
+}
+
+static int
+fetch_wait(pg_cursor *cur, Py_ssize_t want)
+{
+    if (rows_are_lost(cur)) {
+        return -1;
+    }
+    vnl_buf buf = VNL_BUF_INIT;
+    vnl_buf_printf(&buf, "FETCH FORWARD %zd FROM ", want);
+    int rc =
+        put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ? -1 : run_fetch_wait(cur, want, buf.data);
+    vnl_buf_free(&buf);
+    return rc;
 }
 
 int
@@ -189,6 +245,9 @@ pg_named_fill_wait(pg_cursor *cur, Py_ssize_t want)
 static void
 unpin(pg_cursor *cur)
 {
+    if (cur->link->conn != NULL) {
+        vnl_pg_ahead_forget(cur->link->conn, cur);
+    }
     if (cur->pinned && cur->link->pins > 0) {
         cur->link->pins--;
     }
@@ -200,17 +259,7 @@ void
 pg_named_drop(pg_cursor *cur)
 {
     if (cur->pinned && is_alive(cur)) {
-        /* No I/O here: it is closed ahead of the next statement. */
-        PyObject *type = NULL, *value = NULL, *trace = NULL;
-        PyErr_Fetch(&type, &value, &trace);
-        vnl_buf buf = VNL_BUF_INIT;
-        vnl_buf_puts(&buf, "CLOSE ");
-        if (put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ||
-            vnl_pg_later_add(cur->link->conn, buf.data) < 0) {
-            PyErr_Clear();
-        }
-        vnl_buf_free(&buf);
-        PyErr_Restore(type, value, trace);
+        close_later(cur); /* no I/O here */
     }
     unpin(cur);
 }
@@ -219,7 +268,7 @@ int
 pg_named_close_wait(pg_cursor *cur)
 {
     pg_link *link = cur->link;
-    if (!is_alive(cur) || PQtransactionStatus(link->conn->pg) == PQTRANS_INERROR) {
+    if (!is_alive(cur) || vnl_pg_txn(link->conn) == PQTRANS_INERROR) {
         pg_named_drop(cur);
         return 0;
     }
@@ -232,6 +281,7 @@ pg_named_close_wait(pg_cursor *cur)
         pg_link_leave(link);
         return 0;
     }
+    vnl_pg_ahead_forget(link->conn, cur);
     vnl_buf buf = VNL_BUF_INIT;
     vnl_buf_puts(&buf, "CLOSE ");
     int rc = put_name(&buf, cur->name) < 0 || finish_text(&buf) < 0 ? -1 : 0;
@@ -243,9 +293,10 @@ pg_named_close_wait(pg_cursor *cur)
         link->autocommit = autocommit;
     }
     vnl_buf_free(&buf);
-    if (rc < 0 && vnl_pg_core->put_off()) {
-        rc = 0; /* whoever closes may be a generator's finalizer, out of which no cancel comes */
-        pg_named_drop(cur);
+    if (rc < 0) {
+        pg_named_drop(cur); /* it may be there still */
+        /* Whoever closes may be a generator's finalizer, out of which no cancel comes. */
+        rc = vnl_pg_core->put_off() ? 0 : -1;
     }
     unpin(cur);
     pg_link_leave(link);

@@ -44,6 +44,17 @@ pg_link_notifies(pg_link *link, PyObject *timeout)
                  "notifies() needs a connection that listens: listen() first");
         goto done;
     }
+    vnl_pg_status settled = vnl_pg_ahead_settle_wait(link->conn, pg_link_deadline(link));
+    if (settled == VNL_PG_TIMEOUT) {
+        pg_link_overdue(link);
+    }
+    else if (settled != VNL_PG_OK && settled != VNL_PG_INTERRUPTED) {
+        pg_raise_status(link->state, settled, NULL, link->conn->pg);
+        pg_link_lost(link, 0);
+    }
+    if (settled != VNL_PG_OK) {
+        goto done;
+    }
     for (;;) {
         found = take_notifies(link);
         if (found == NULL || PyList_GET_SIZE(found) > 0) {

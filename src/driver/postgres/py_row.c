@@ -83,19 +83,30 @@ static int
 source_columns(PyObject *op)
 {
     const pg_cursor *cur = (pg_cursor *)op;
-    int has_rows = cur->name == NULL && cur->link != NULL && !cur->closed && cur->result != NULL &&
-                   PQresultStatus(cur->result) == PGRES_TUPLES_OK;
-    return has_rows ? cur->ncols : 0;
+    if (cur->link == NULL || cur->closed || cur->result == NULL) {
+        return 0;
+    }
+    if (cur->name != NULL) {
+        return cur->declared ? PQnfields(cur->result) : 0;
+    }
+    return PQresultStatus(cur->result) == PGRES_TUPLES_OK ? cur->ncols : 0;
 }
 
-/* Does not wait: all rows are here. */
+/* Waits for a server-side cursor alone: else all rows are here. */
 static int
 source_next_wait(PyObject *op, PyObject **cells, int columns, int rows)
 {
     pg_cursor *cur = (pg_cursor *)op;
     int n = 0;
     if (cur->closed || cur->pos >= cur->nrows) {
-        return pg_cursor_check_rows(cur);
+        int rc = pg_cursor_check_rows(cur);
+        if (rc < 0 || cur->name == NULL) {
+            return rc;
+        }
+        rc = pg_named_fill_wait(cur, cur->itersize);
+        if (rc <= 0) {
+            return rc;
+        }
     }
     if (cur->ncols != columns) {
         pg_raise(cur->link->state, "ProgrammingError", "the cursor was executed while its rows were read");

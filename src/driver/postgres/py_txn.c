@@ -47,7 +47,7 @@ pg_link_begin_sql(pg_link *link, char *buf, size_t size)
 int
 pg_link_begin_wait(pg_link *link)
 {
-    if (link->autocommit || PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE) {
+    if (link->autocommit || vnl_pg_txn(link->conn) != PQTRANS_IDLE) {
         return 0;
     }
     vnl_pg_query query = {.sql = NULL};

@@ -245,3 +245,7 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             withhold=self.connection.autocommit,
             server_side_binding=self.settings_dict["OPTIONS"].get("server_side_binding") is True,
         )
+
+    def reads_chunks(self, rows: Any, size: int) -> None:
+        rows.itersize = size
+        rows.reads_ahead = True
