@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from asgiref.sync import markcoroutinefunction
 from django.db.models import Model
 from django.db.models.query import QuerySet, RawQuerySet
+from django.db.models.sql.query import Query
 
 from vinyl import conf
 from vinyl._core import FIBER, PLAIN, Operation, awaited_expression, where, written_in_coroutine
@@ -248,6 +249,16 @@ def _starts_as_djangos(cls: type) -> bool:
     """Whether no class of the user's has an ``__init__``, which may start with its own Query."""
     ours = (QuerySet, VinylQuerySetMixin, _Fetching, object)
     return not any("__init__" in each.__dict__ for each in cls.__mro__ if each not in ours)
+
+
+def start_planned(queryset: Any) -> None:
+    """Gives a queryset that starts with a new Query a planned one in its place."""
+    started = queryset._query
+    if type(started) is Query and _starts_as_djangos(type(queryset)) and conf.get("PLAN_CACHE"):
+        query = PlannedQuery(queryset.model)
+        if started.filter_is_sticky:
+            query.filter_is_sticky = True
+        queryset._query = query
 
 
 def _label(model: type[Model] | None) -> str:

@@ -7,18 +7,21 @@ from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 from django.db.models import ForeignObject, Manager, Model
+from django.db.models.manager import BaseManager
 from greenlet import getcurrent
 
 from vinyl import _core, rows
-from vinyl._core import FIBER, Operation, where, written_in_coroutine
+from vinyl._core import FIBER, PLAIN, Operation, where, written_in_coroutine
 from vinyl.exceptions import NotFetched
-from vinyl.instance import adopt, awaits
+from vinyl.instance import adopt, alias_of, awaits
+from vinyl.originals import methods_unchanged
 from vinyl.queryset import (
     DEFAULT_CHUNK,
     TERMINALS,
     VinylQuerySetMixin,
     awaitable_queryset,
     custom_methods,
+    start_planned,
     tried,
 )
 
@@ -37,7 +40,15 @@ class RelatedMixin:
         queryset = super().get_queryset()  # type: ignore[misc]
         # A prefetched one may be of VinylQuerySet, whatever the default manager is.
         if awaits(self.instance) or isinstance(queryset, VinylQuerySetMixin):
-            return awaitable_queryset(queryset, strict=True)
+            awaitable_queryset(queryset, strict=True)
+        # Django has put down what it is to be filtered by, and touched nothing yet.
+        if (
+            queryset._deferred_filter
+            and where() != PLAIN
+            and alias_of(self.instance) is not None
+            and _starts_as_djangos(type(self))
+        ):
+            start_planned(queryset)
         return queryset
 
     def __call__(self, *, manager: str) -> Any:
@@ -67,6 +78,14 @@ class RelatedMixin:
 
     def _vinyl_settle(self) -> None:
         """Called in the fiber, before a method runs."""
+
+
+def _starts_as_djangos(manager_class: Any) -> bool:
+    """Whether its querysets start with a new Query: of the manager that Django derived it from."""
+    base = manager_class.__bases__[1].__bases__[0]
+    return base.get_queryset is BaseManager.get_queryset and methods_unchanged(
+        base, ("get_queryset",)
+    )
 
 
 def _has_simple_key(field: Any) -> bool:

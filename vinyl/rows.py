@@ -217,12 +217,22 @@ def _fetches_more(queryset: Any) -> bool:
 
 
 def _model_plan(queryset: Any, compiler: Any, prefetch: Any = None) -> _core.RowPlan:
+    known = tuple(_known(queryset, compiler))
+    if prefetch is not None:
+        first, _last, names = _own_columns(compiler)
+        if prefetch.attname in names:
+            known = (*known, (prefetch.relation, first + names.index(prefetch.attname)))
+            prefetch.queryset = queryset
+    return _core.RowPlan(*_plan_parts(queryset, compiler), known)
+
+
+def _plan_parts(queryset: Any, compiler: Any) -> tuple[Any, ...]:
+    """All of a RowPlan but the objects that are known."""
     info = compiler.klass_info
     select = compiler.select
     db = compiler.using
     fetch_mode = getattr(queryset, "_fetch_mode", None)
-    first, last = info["select_fields"][0], info["select_fields"][-1]
-    names = tuple(column[0].target.attname for column in select[first : last + 1])
+    first, last, names = _own_columns(compiler)
     more = () if fetch_mode is None else (fetch_mode,)
     populators: list[Any] = []
     if info.get("related_klass_infos"):
@@ -238,19 +248,22 @@ def _model_plan(queryset: Any, compiler: Any, prefetch: Any = None) -> _core.Row
         tuple(_related_node(each, peers is not None) for each in populators),
         peers,
     )
-    known = tuple(_known(queryset, first, names))
-    if prefetch is not None and prefetch.attname in names:
-        known = (*known, (prefetch.relation, first + names.index(prefetch.attname)))
-        prefetch.queryset = queryset
-    return _core.RowPlan(
+    return (
         root,
         db,
         fetch_mode,
         _converters(compiler),
         compiler.connection,
         tuple((compiler.annotation_col_map or {}).items()),
-        known,
     )
+
+
+def _own_columns(compiler: Any) -> tuple[int, int, tuple[str, ...]]:
+    """The first and the last column of the model itself, and the attributes that they become."""
+    selected = compiler.klass_info["select_fields"]
+    first, last = selected[0], selected[-1]
+    columns = compiler.select[first : last + 1]
+    return first, last, tuple(column[0].target.attname for column in columns)
 
 
 def _related_node(populator: Any, tracks_peers: bool) -> tuple[Any, ...]:
@@ -295,7 +308,10 @@ def _setter(function: Any) -> Any:
 _NOTHING = (lambda x, y: None).__code__
 
 
-def _known(queryset: Any, first: int, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+def _known(queryset: Any, compiler: Any) -> Iterator[tuple[Any, ...]]:
+    if not queryset._known_related_objects:
+        return
+    first, _last, names = _own_columns(compiler)
     for field, objects in queryset._known_related_objects.items():
         attnames = [
             field.attname if name == "self" else queryset.model._meta.get_field(name).attname
@@ -370,13 +386,13 @@ def _flat(self: Any) -> Iterator[Any]:
 # --- plans that are kept
 
 
-def finished(queryset: Any, compiler: Any) -> Callable[[Any, Any], list[Any]] | None:
+def finished(queryset: Any, compiler: Any) -> Callable[[Any, Any, Any], list[Any]] | None:
     """What makes the results from a cursor's rows, for every queryset of this class and query.
 
-    It is called with the rows and their session. None where Django's loop has to do it, or
-    where it depends on the queryset itself.
+    It is called with the rows, their session and the queryset: of its own it may have the
+    objects that are known, of these fields. None where Django's loop has to do it.
     """
-    if queryset._known_related_objects:
+    if queryset._known_related_objects and _fetches_more(queryset):
         return None
     converters = _converters(compiler)
     if not free_converters(converters):
@@ -386,15 +402,20 @@ def finished(queryset: Any, compiler: Any) -> Callable[[Any, Any], list[Any]] | 
         peers = getattr(getattr(queryset, "_fetch_mode", None), "track_peers", False)
         if peers or hydrator_of(queryset.model) is None:
             return None
-        make = _model_plan(queryset, compiler).make
-        return lambda rows, session: make(rows)
+        if not queryset._known_related_objects:
+            make = _model_plan(queryset, compiler).make
+            return lambda rows, session, queryset: make(rows)
+        parts = _plan_parts(queryset, compiler)
+        return lambda rows, session, queryset: _core.RowPlan(
+            *parts, tuple(_known(queryset, compiler))
+        ).make(rows)
     kind = _VALUES.get(iterable)
     fields = [column[0] for column in compiler.select[: compiler.col_count]]
     if kind is None or compiler.has_extra_select or compiler.has_composite_fields(fields):
         return None
     number, shape = kind
     made = shape(queryset)
-    return lambda rows, session: _core.value_rows(rows, number, made, converters, session)
+    return lambda rows, session, queryset: _core.value_rows(rows, number, made, converters, session)
 
 
 _VALUES: dict[Any, tuple[int, Callable[[Any], Any]]] = {

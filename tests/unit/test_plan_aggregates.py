@@ -191,7 +191,7 @@ async def test_a_wrong_plan_is_found(engine: Any) -> None:
         (statement,) = node.statements.values()
         (plan,) = statement.plans.values()
         make = plan.make
-        plan.make = lambda rows, session: [{"__count": 6}]
+        plan.make = lambda rows, session, queryset: [{"__count": 6}]
         with pytest.raises(PlanMismatch, match="Django makes"):
             await books.count()
         plan.make = make

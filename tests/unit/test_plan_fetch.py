@@ -184,7 +184,7 @@ async def test_wrong_rows_are_found(engine: Any) -> None:
             assert len(await queryset) == 3
         [statement] = queryset.query._vinyl_node.statements.values()
         [plan] = statement.plans.values()
-        plan.make = lambda rows, session: [Author(name="z") for _ in rows]
+        plan.make = lambda rows, session, queryset: [Author(name="z") for _ in rows]
         with pytest.raises(PlanMismatch, match="Django makes"):
             await Author.vinyl.order_by("pk")
 

@@ -61,11 +61,11 @@ def aggregation(query: Any, using: str, expressions: dict[str, Any]) -> dict[str
         with session.wrap_database_errors:
             if conf.get("PLAN_CACHE") == "check":
                 row = cursor.fetchone()
-                (made,) = plan.make([row], session)
+                (made,) = plan.make([row], session, None)
                 built = query._vinyl_built()
                 check_aggregation(built, using, expressions, statement.sql, params, row, made)
             else:
-                (made,) = plan.make(cursor, session)
+                (made,) = plan.make(cursor, session, None)
     finally:
         cursor.close()
     return made  # type: ignore[no-any-return]
@@ -113,5 +113,7 @@ def _new_plan(statement: Statement, using: str) -> Kept | None:
         return None
     names = tuple(columns)
     return Kept(
-        lambda rows, session: value_rows(rows, DICTS, names, converters, session), compiler, session
+        lambda rows, session, _queryset: value_rows(rows, DICTS, names, converters, session),
+        compiler,
+        session,
     )

@@ -108,7 +108,7 @@ def _rows(manager: Any, call: Node, values: list[Any]) -> list[Any] | str | None
     cursor = direct.execute(session, statement.sql, params)
     try:
         with session.wrap_database_errors:
-            rows: list[Any] = plan.make(cursor, session)
+            rows: list[Any] = plan.make(cursor, session, None)
             return rows
     finally:
         cursor.close()

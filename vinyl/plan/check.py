@@ -43,11 +43,11 @@ def check_rows(
     queryset: Any,
     using: str,
     rows: list[Any],
-    make: Callable[[Any, Any], list[Any]],
+    make: Callable[[Any, Any, Any], list[Any]],
     session: Any,
 ) -> list[Any]:
     """What ``make`` makes of the rows, after it was compared with what Django does."""
-    made = make(rows, session)
+    made = make(rows, session, queryset)
     theirs = queryset._chain()
     theirs.query = _Answered(queryset.query._vinyl_built(), rows)
     theirs._iterable_class = queryset._iterable_class

@@ -57,7 +57,9 @@ class Kept:
 
     __slots__ = ("fields", "guard", "hydrators", "make", "timezone")
 
-    def __init__(self, make: Callable[[Any, Any], list[Any]], compiler: Any, session: Any) -> None:
+    def __init__(
+        self, make: Callable[[Any, Any, Any], list[Any]], compiler: Any, session: Any
+    ) -> None:
         self.make = make
         models = _models(compiler.klass_info) if compiler.klass_info else []
         self.hydrators = [(model, hydrator_of(model)) for model in models]
@@ -126,7 +128,7 @@ def fetch(queryset: Any) -> list[Any] | None:
             if conf.get("PLAN_CACHE") == "check":
                 check_sql(query, using, statement.sql, params)
                 return check_rows(queryset, using, cursor.fetchall(), plan.make, session)
-            return plan.make(cursor, session)
+            return plan.make(cursor, session, queryset)
     finally:
         cursor.close()
 
@@ -154,11 +156,16 @@ def fetch_row(query: Any, using: str) -> tuple[Any, ...] | bool | None:
 
 def plan_key(queryset: Any) -> Any:
     """What of a queryset, beside its query, its results depend on."""
-    return queryset._iterable_class, queryset._fields, getattr(queryset, "_fetch_mode", None)
+    return (
+        queryset._iterable_class,
+        queryset._fields,
+        getattr(queryset, "_fetch_mode", None),
+        tuple(queryset._known_related_objects),
+    )
 
 
 def _plan(statement: Any, queryset: Any, using: str, session: Any) -> Kept | None:
-    if not statement or queryset._known_related_objects:
+    if not statement:
         return None
     key = plan_key(queryset)
     plans = statement.plans

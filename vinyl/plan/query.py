@@ -73,7 +73,7 @@ class PlannedQuery(Query):
             return _built(self).chain(klass)
         copy = self.clone()
         # What Django forgets here decides whether the next filter shares a join.
-        if copy._vinyl_calls and copy._vinyl_calls[-1][0] == "add_q":
+        if copy._vinyl_calls and copy._vinyl_calls[-1][0] in ("add_q", "__setattr__"):
             copy._vinyl_step("chain", ())
         return copy
 
@@ -180,7 +180,11 @@ class PlannedQuery(Query):
         return getattr(become(self), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(become(self), name, value)
+        # What a many-to-many manager asks for: the next filter shares the join of this one.
+        if name == "filter_is_sticky" and type(value) is bool:
+            self._vinyl_step("__setattr__", (name, value))
+        else:
+            setattr(become(self), name, value)
 
     def __delattr__(self, name: str) -> None:
         delattr(become(self), name)
