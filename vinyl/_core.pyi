@@ -81,6 +81,21 @@ class Parameters:
     ) -> None: ...
     def of(self, instance: Any, connection: Any, /) -> tuple[Any, ...] | None: ...
 
+class Initial:
+    def __init__(
+        self,
+        hydrator: Hydrator,
+        model: type,
+        fields: Any,
+        names: tuple[str, ...],
+        defaults: tuple[Callable[[], Any], ...],
+        signals: tuple[Any, ...],
+        deferred: Any,
+        guard: Unchanged,
+        caches: bool,
+        /,
+    ) -> None: ...
+
 class KnownRelation:
     def __init__(self, attname: str, cache_name: str, instances: dict[Any, Any], /) -> None: ...
     def key(self, instance: Any, /) -> Any: ...
@@ -128,6 +143,8 @@ class Unchanged:
 def aggregates_key(
     expressions: dict[str, Any], kinds: frozenset[type], f: type, star: type, /
 ) -> tuple[Any, ...] | None: ...
+def install_init(init: Any, find: Callable[[type], Initial | None], /) -> None: ...
+def model_init(self: Any, *args: Any, **kwargs: Any) -> None: ...
 def read_attribute(self: Any, instance: Any, cls: Any = None, /) -> Any: ...
 def value_rows(
     rows: Iterable[Any],

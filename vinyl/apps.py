@@ -27,10 +27,11 @@ class VinylConfig(AppConfig):
                 _adapt(model)
 
     def ready(self) -> None:
-        from vinyl import checks, connections, native, routing  # noqa: F401
+        from vinyl import checks, connections, initial, native, routing  # noqa: F401
 
         connections.install()
         routing.install()
+        initial.install()
         native.install()
         offer_commands()
         if "django.test.runner" in sys.modules:

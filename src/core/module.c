@@ -319,7 +319,8 @@ core_exec(PyObject *module)
         vnl_testing_setup(module) < 0 || vnl_attribute_setup(module) < 0 || vnl_columns_setup(module) < 0 ||
         vnl_parameters_setup(module) < 0 || vnl_row_plan_setup(module) < 0 || vnl_known_setup(module) < 0 ||
         vnl_value_rows_setup(module) < 0 || vnl_guard_setup(module) < 0 || vnl_shapes_setup(module) < 0 ||
-        vnl_binder_setup(module) < 0 || vnl_aggregates_setup(module) < 0 || vnl_garbage_setup(module) < 0) {
+        vnl_binder_setup(module) < 0 || vnl_aggregates_setup(module) < 0 || vnl_garbage_setup(module) < 0 ||
+        vnl_initial_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||

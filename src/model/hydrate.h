@@ -10,6 +10,7 @@ int vnl_attribute_setup(PyObject *module);
 int vnl_hydrator_setup(PyObject *module);
 int vnl_converter_setup(PyObject *module);
 int vnl_columns_setup(PyObject *module);
+int vnl_initial_setup(PyObject *module);
 int vnl_known_setup(PyObject *module);
 int vnl_parameters_setup(PyObject *module);
 int vnl_row_plan_setup(PyObject *module);
@@ -37,11 +38,18 @@ typedef struct vnl_maker vnl_maker;
  * `caches`: something will be put into the instances' caches.  New, or NULL
  * with an exception. */
 vnl_maker *vnl_maker_new(PyObject *hydrator, PyObject *names, PyObject *db, PyObject *fetch_mode, int caches);
+/* What fills instances that no row was read for: of all columns, with a state that
+ * has nothing but a cache, where `caches`.  New, or NULL with an exception. */
+vnl_maker *vnl_maker_of_new(PyObject *hydrator, int caches);
 /* Takes NULL. */
 void vnl_maker_free(vnl_maker *maker);
 int vnl_maker_traverse(const vnl_maker *maker, visitproc visit, void *arg);
 /* An instance whose attributes `names` are items[0] and so on.  New reference. */
 PyObject *vnl_maker_make(const vnl_maker *maker, PyObject *const *items);
+/* Whether vnl_maker_fill can do it: the instance has no attribute yet. */
+int vnl_maker_fits(const vnl_maker *maker, PyObject *object);
+/* 1, 0 it does not fit, -1 exception. */
+int vnl_maker_fill(const vnl_maker *maker, PyObject *object, PyObject *const *items);
 
 /* --- known.c: what the objects of a prefetch belong to */
 int vnl_known_check(PyObject *object);

@@ -118,6 +118,34 @@ vnl_maker_new(PyObject *hydrator, PyObject *names, PyObject *db, PyObject *fetch
     return self;
 }
 
+vnl_maker *
+vnl_maker_of_new(PyObject *hydrator, int caches)
+{
+    const vnl_hydrator *of = (vnl_hydrator *)hydrator;
+    vnl_maker *self = PyMem_Calloc(1, sizeof(*self));
+    if (self == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    self->caches = caches;
+    self->count = PyTuple_GET_SIZE(of->names);
+    self->guard = of->clears ? Py_XNewRef(of->guard) : NULL;
+    PyObject *instance = with_state(of->names);
+    PyObject *state = instance != NULL ? PyTuple_New(caches) : NULL;
+    if (state != NULL && caches) {
+        PyTuple_SET_ITEM(state, 0, Py_NewRef(vnl_core->str_fields_cache));
+    }
+    self->instance = state != NULL ? vnl_layout_part(of->instance, instance) : NULL;
+    self->state = self->instance != NULL ? vnl_layout_part(of->state, state) : NULL;
+    Py_XDECREF(instance);
+    Py_XDECREF(state);
+    if (self->state == NULL) {
+        vnl_maker_free(self);
+        return NULL;
+    }
+    return self;
+}
+
 void
 vnl_maker_free(vnl_maker *self)
 {
@@ -145,8 +173,9 @@ vnl_maker_traverse(const vnl_maker *self, visitproc visit, void *arg)
     return rc != 0 ? rc : vnl_layout_traverse(self->state, visit, arg);
 }
 
-PyObject *
-vnl_maker_make(const vnl_maker *self, PyObject *const *items)
+/* New reference. */
+static PyObject *
+make_state(const vnl_maker *self)
 {
     PyObject *cache = self->caches ? PyDict_New() : NULL;
     if (self->caches && cache == NULL) {
@@ -163,10 +192,32 @@ vnl_maker_make(const vnl_maker *self, PyObject *const *items)
             Py_CLEAR(state);
         }
     }
+    Py_XDECREF(cache);
+    return state;
+}
+
+PyObject *
+vnl_maker_make(const vnl_maker *self, PyObject *const *items)
+{
+    PyObject *state = make_state(self);
     PyObject *object = state != NULL ? vnl_layout_make(self->instance, &state, 1, items, self->count) : NULL;
     Py_XDECREF(state);
-    Py_XDECREF(cache);
     return object;
+}
+
+int
+vnl_maker_fits(const vnl_maker *self, PyObject *object)
+{
+    return vnl_layout_fits(self->instance, object);
+}
+
+int
+vnl_maker_fill(const vnl_maker *self, PyObject *object, PyObject *const *items)
+{
+    PyObject *state = make_state(self);
+    int done = state != NULL ? vnl_layout_fill(self->instance, object, &state, 1, items, self->count) : -1;
+    Py_XDECREF(state);
+    return done;
 }
 
 /* --- the type */

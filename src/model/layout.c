@@ -122,6 +122,34 @@ fill_dict(const vnl_layout *self, PyObject *dict, PyObject *const *first, Py_ssi
     return 0;
 }
 
+int
+vnl_layout_fits(const vnl_layout *self, PyObject *instance)
+{
+#ifdef HAS_PLACES
+    return Py_TYPE(instance) == self->type && self->keys != NULL &&
+           self->keys == ((PyHeapTypeObject *)self->type)->ht_cached_keys &&
+           fresh_values(instance, self->last) != NULL;
+#else
+    return 0;
+#endif
+}
+
+int
+vnl_layout_fill(const vnl_layout *self, PyObject *instance, PyObject *const *first, Py_ssize_t nfirst,
+                PyObject *const *rest, Py_ssize_t nrest)
+{
+    if (!vnl_layout_fits(self, instance)) {
+        return 0;
+    }
+#ifdef HAS_PLACES
+    PyDictValues *values = fresh_values(instance, self->last);
+    for (Py_ssize_t i = 0; i < nfirst + nrest; i++) {
+        put(values, self->places[i], i < nfirst ? first[i] : rest[i - nfirst]);
+    }
+#endif
+    return 1;
+}
+
 PyObject *
 vnl_layout_make(const vnl_layout *self, PyObject *const *first, Py_ssize_t nfirst, PyObject *const *rest,
                 Py_ssize_t nrest)

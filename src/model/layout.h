@@ -28,6 +28,13 @@ int vnl_layout_traverse(const vnl_layout *layout, visitproc visit, void *arg);
 PyObject *vnl_layout_make(const vnl_layout *layout, PyObject *const *first, Py_ssize_t nfirst,
                           PyObject *const *rest, Py_ssize_t nrest);
 
+/* Whether vnl_layout_fill can do it: the places are known, and the instance, of that
+ * very class, has no attribute yet. */
+int vnl_layout_fits(const vnl_layout *layout, PyObject *instance);
+/* The same values into an instance that is there.  1, or 0 where it does not fit. */
+int vnl_layout_fill(const vnl_layout *layout, PyObject *instance, PyObject *const *first, Py_ssize_t nfirst,
+                    PyObject *const *rest, Py_ssize_t nrest);
+
 /* The attribute `name`, interned, where the instance has it in one of its class's
  * places: new reference.  NULL without an exception: it has to be asked for. */
 PyObject *vnl_layout_peek(PyObject *instance, PyObject *name);
