@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import django
 import pytest
 from django.db import IntegrityError, connections, router, transaction
 from django.db.models import F, Q, QuerySet
@@ -55,6 +56,7 @@ UPDATES: dict[str, tuple[Any, Call]] = {
         ),
     ),
 }  # fmt: skip
+NULLS = ("null", "relation by name")
 DELETES: dict[str, tuple[Any, Call]] = {
     "all": (Profile, lambda q, n: q.delete()),
     "filtered": (Profile, lambda q, n: q.filter(author=n).delete()),
@@ -127,7 +129,10 @@ async def test_planned(engine: Any, planning: Any, executed: list[str], name: st
             executed.clear()
             assert done(ours, case, number) == theirs
             planned = [sql for sql in executed if sql.startswith(("UPDATE", "DELETE"))]
-            assert len(planned) == (number > 1 and planning is True)
+            hit = number > 1 and planning is True
+            # Before Django 6.1 an UPDATE has its NULLs in the SQL.
+            null = name in NULLS or (name == "now and then null" and number == 2)
+            assert len(planned) == (hit and not (null and django.VERSION < (6, 1)))
 
     await vinyl.run(work)
     assert statements.stats["hits"] > 1
@@ -203,6 +208,25 @@ async def test_an_error_breaks_the_transaction(engine: Any) -> None:
     await vinyl.run(work)
 
 
+async def test_a_value_that_is_refused(engine: Any) -> None:
+    await vinyl.run(fill)
+
+    def work() -> None:
+        # Django's each time; and the names are planned when they have plain values.
+        for value in (F("pages") + 1, 1, 2, "x", 3):
+            broken = []
+            for querysets in (QuerySet, ours):
+                with transaction.atomic():
+                    found = querysets(Book).filter(pages__gte=0)
+                    answer = outcome(lambda: found.update(pages=value))  # noqa: B023
+                    broken.append((answer, connections["default"].needs_rollback))
+                    transaction.set_rollback(True)
+            assert broken[0] == broken[1]
+
+    await vinyl.run(work)
+    assert statements.stats["hits"] >= 2
+
+
 async def test_routers_are_asked_once(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
@@ -234,6 +258,34 @@ async def test_a_log_of_queries_sees_it(engine: Any, executed: list[str]) -> Non
         await Book.vinyl.filter(pages=3).update(title="x")
     assert len(captured) == 1
     assert len(executed) == 1
+
+
+async def test_what_others_add_to_a_statement_is_not_kept(engine: Any, executed: list[str]) -> None:
+    def commented(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        return execute(sql + " /* noted */", params, many, context)
+
+    def work() -> None:
+        fill()
+        with connections["default"].execute_wrapper(commented):
+            Book.vinyl.filter(pages=1).update(title="x")
+        for number in (2, 3):
+            Book.vinyl.filter(pages=number).update(title="x")
+
+    await vinyl.run(work)
+    assert len(executed) == 1
+    assert "noted" not in executed[0]
+
+
+@pytest.mark.modes("asyncio", "uvloop")
+async def test_side_by_side(engine: Any, planning: Any) -> None:
+    await vinyl.run(fill)
+    for _ in range(3):
+        counts = await vinyl.gather(
+            *[Book.vinyl.filter(pages=number).update(title="x") for number in range(4)],
+            *[Book.vinyl.filter(pages=number).update(price=number) for number in range(4)],
+            *[Profile.vinyl.filter(author=number + 70).delete() for number in range(4)],
+        )
+        assert counts == [1] * 8 + [(0, {})] * 4
 
 
 async def test_a_wrong_plan_is_found(engine: Any) -> None:

@@ -17,6 +17,7 @@ from django.db.models import query as django_query
 from django.db.models.deletion import Collector
 from django.db.models.query import QuerySet
 from django.db.models.sql import DeleteQuery, UpdateQuery
+from greenlet import getcurrent
 
 from vinyl import conf, direct
 from vinyl._core import Parameters
@@ -37,22 +38,21 @@ _PASSED = ("_chain", "_clone", "_not_support_combined_queries", "_raw_delete", "
 
 
 class Write(Statement):
-    """``parameters``: of the new values, which are ``table``'s; None: there are none."""
+    """``table``: whose new values it has, None: it has none."""
 
-    __slots__ = ("parameters", "table")
-    parameters: Parameters | None
-    table: Table
+    __slots__ = ("table",)
+    table: Table | None
 
 
 def update(self: Any, **kwargs: Any) -> int:
     """As Django's."""
     if kwargs and _may_be_planned(self, UpdateQuery):
         using = _alias(self)
-        row = using and _new_values(self.model, using, kwargs)
-        if using and row:
+        new = using and _new_values(self.model, using, kwargs)
+        if using and new:
             self._for_write = True
             key = "update", tuple(kwargs)
-            count = _written(self, UpdateQuery, key, using, row, lambda: _update(self, **kwargs))
+            count = _written(self, UpdateQuery, key, using, new, lambda: _update(self, **kwargs))
             self._result_cache = None
             return count  # type: ignore[no-any-return]
     return _update(self, **kwargs)  # type: ignore[no-any-return]
@@ -94,22 +94,42 @@ def _alias(queryset: Any) -> str | None:
 
 
 def _new_values(model: Any, using: str, kwargs: dict[str, Any]) -> Any:
-    """(table, entries, a row with the values), None where Django has to look at a name."""
-    table = table_of(model._meta.concrete_model, using, connections[using])
-    meta = model._meta.concrete_model._meta
+    """(table, the values' parameters), None where Django has to look at a name or a value."""
+    session = connections[using]
+    table = table_of(model._meta.concrete_model, using, session)
+    names = tuple(kwargs)
+    known = table.writes.get(names, _UNSEEN)
+    if known is _UNSEEN:
+        known = table.keep(names, _parameters(table, names))
+    if known is None:
+        return None
+    parameters, attnames = known
+    row = SimpleNamespace(**dict(zip(attnames, kwargs.values(), strict=True)))
     try:
-        fields = [meta.get_field(name) for name in kwargs]
+        own = parameters.of(row, session)
+    except Exception:
+        return None  # Django raises it, where it breaks the transaction
+    # Before Django 6.1 an UPDATE has its NULLs in the SQL.
+    if own is None or (django.VERSION < (6, 1) and any(each is None for each in own)):
+        return None
+    return table, own
+
+
+_UNSEEN: Any = object()
+
+
+def _parameters(table: Table, names: tuple[str, ...]) -> tuple[Parameters, list[str]] | None:
+    meta: Any = table.model._meta
+    try:
+        fields = [meta.get_field(name) for name in names]
     except FieldDoesNotExist:
         return None
     known = dict(table.fields or ())
     if len({*fields}) != len(fields) or not known.keys() >= {*fields}:
         return None
-    row = SimpleNamespace(
-        **{field.attname: value for field, value in zip(fields, kwargs.values(), strict=True)}
-    )
     # Fields' pre_save() is for instances.
-    entries = [known[field] for field in fields]
-    return table, tuple([(name, None, *rest) for name, _before, *rest in entries]), row
+    entries = [(name, None, *rest) for name, _before, *rest in map(known.__getitem__, fields)]
+    return Parameters(False, tuple(entries), False), [field.attname for field in fields]
 
 
 def _written(
@@ -122,12 +142,12 @@ def _written(
     write: Any = node.statements.get(using) if node is not None else None
     if node is None or using not in node.statements or _is_old(write, new, session):
         return _learn(query, kind, key, using, new, django_does)
-    own = None if write is None else _own(write, new, session)
-    params = None if own is None else bound(node, query._vinyl_lookups, write, session)
-    if own is None or params is None:
+    params = None if write is None else bound(node, query._vinyl_lookups, write, session)
+    if params is None:
         stats["uncached"] += 1
         return django_does()
-    params = (*own, *params)
+    if new is not None:
+        params = (*new[1], *params)
     if conf.get("PLAN_CACHE") == "check":
         answer, seen = _watched(session, django_does)
         if len(seen) != 1 or seen[0][0] != write.sql or not same(tuple(seen[0][1]), params):
@@ -149,34 +169,34 @@ def _is_old(write: Write | None, new: Any, session: Any) -> bool:
     )
 
 
-def _own(write: Write, new: Any, session: Any) -> tuple[Any, ...] | None:
-    """The parameters of the new values; None where Django has to."""
-    if write.parameters is None:
-        return ()
-    own = write.parameters.of(new[2], session)
-    # Before Django 6.1 an UPDATE has its NULLs in the SQL.
-    return None if own is not None and None in own and django.VERSION < (6, 1) else own
-
-
 def _watched(session: Any, call: Callable[[], Any]) -> tuple[Any, list[tuple[str, Any]]]:
     """What the call answers, and what it sent."""
     seen: list[tuple[str, Any]] = []
+    here = getcurrent()
 
     def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not sql.startswith("BEGIN"):  # SQLite's goes the same way
+        # SQLite's BEGIN goes the same way; other fibers may use the session meanwhile.
+        if getcurrent() is here and not sql.startswith("BEGIN"):
             seen.append((sql, params))
         return execute(sql, params, many, context)
 
-    with session.execute_wrapper(watch):
+    wrappers = session.execute_wrappers
+    wrappers.append(watch)
+    try:
         return call(), seen
+    finally:
+        wrappers.remove(watch)
 
 
 def _learn(
     query: Any, kind: type, key: Any, using: str, new: Any, django_does: Callable[[], Any]
 ) -> Any:
     """Django's answer, and from now on the statement for it."""
+    session = connections[using]
+    if session.execute_wrappers:
+        return django_does()  # they may change what is sent
     parent, built = query._vinyl_node, query._vinyl_built()
-    answer, seen = _watched(connections[using], django_does)
+    answer, seen = _watched(session, django_does)
     if len(seen) == 0:
         return answer  # no row fits
     stats["misses"] += 1
@@ -192,7 +212,6 @@ def _learn(
 
 
 def _new_write(built: Any, kind: Any, using: str, new: Any, sql: str, params: Any) -> Write | None:
-    session = connections[using]
     built.clear_ordering(force=True)
     built.select_related = False
     built.get_initial_alias()
@@ -201,12 +220,5 @@ def _new_write(built: Any, kind: Any, using: str, new: Any, sql: str, params: An
     compiler = built.get_compiler(using)
     write = Write(compiler, sql, {})
     write.compiler = type(kind(built.model).get_compiler(using))
-    write.parameters = write.table = None  # type: ignore[assignment]
-    own: tuple[Any, ...] | None = ()
-    if new is not None:
-        write.table, entries, _row = new
-        write.parameters = Parameters(False, entries, False)
-        own = _own(write, new, session)
-    if own is None or not write.learn(compiler, tuple(params), own):
-        return None
-    return write
+    write.table, own = (None, ()) if new is None else new
+    return write if write.learn(compiler, tuple(params), own) else None
