@@ -14,7 +14,7 @@ from vinyl import _core, rows
 from vinyl._core import FIBER, PLAIN, Operation, where, written_in_coroutine
 from vinyl.exceptions import NotFetched
 from vinyl.instance import adopt, alias_of, awaits
-from vinyl.originals import methods_unchanged
+from vinyl.originals import is_original
 from vinyl.queryset import (
     DEFAULT_CHUNK,
     TERMINALS,
@@ -83,9 +83,9 @@ class RelatedMixin:
 def _starts_as_djangos(manager_class: Any) -> bool:
     """Whether its querysets start with a new Query: of the manager that Django derived it from."""
     base = manager_class.__bases__[1].__bases__[0]
-    return base.get_queryset is BaseManager.get_queryset and methods_unchanged(
-        base, ("get_queryset",)
-    )
+    get_queryset = base.get_queryset
+    # No guard: each manager that is made changes BaseManager, which counts them.
+    return get_queryset is BaseManager.get_queryset and is_original(get_queryset)
 
 
 def _has_simple_key(field: Any) -> bool:
