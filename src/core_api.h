@@ -19,7 +19,7 @@
 
 struct _object;
 
-#define VNL_CORE_ABI 4
+#define VNL_CORE_ABI 5
 #define VNL_CORE_CAPSULE "vinyl._core._api"
 #define VNL_DRIVER_CAPSULE "vinyl.driver"
 
@@ -33,6 +33,14 @@ struct _object;
 typedef struct vnl_watch vnl_watch; /* interest in one descriptor */
 typedef struct vnl_event vnl_event; /* set once, waited for by one */
 typedef struct vnl_slot vnl_slot;   /* a physical connection's place in a pool */
+
+/* How a connection may be had, and was. */
+typedef enum {
+    VNL_SLOT_ALONE,  /* it is the caller's alone */
+    VNL_SLOT_SHARED, /* asked: with others would do, where none is to be had alone.
+                        Answered: it is another's, who has offered room */
+    VNL_SLOT_LAST,   /* answered: it is the caller's alone, and the next would have to wait */
+} vnl_slot_terms;
 
 /* What a pool needs to know of an engine.  `conn` is the engine's own struct. */
 typedef struct vnl_driver {
@@ -79,6 +87,8 @@ typedef struct vnl_core_api {
     vnl_watch *(*watch_new)(int fd, int lasting);
     void (*watch_free)(vnl_watch *watch);
     int (*watch_wait)(vnl_watch *watch, int events, int64_t deadline);
+    /* A fiber that waits for it goes on as if it were ready. */
+    void (*watch_ring)(vnl_watch *watch);
 
     /* Gives the loop one turn.  Blocking mode: only looks for signals. */
     int (*turn_wait)(void);
@@ -119,12 +129,18 @@ typedef struct vnl_core_api {
     void (*event_clear)(vnl_event *event);
 
     /* --- the pool.  `pool` is a vinyl._core.Pool.  take: a slot whose
-     * connection is open and yours alone, or NULL with an exception.  give:
-     * reusable = 0 closes the connection (after an error, when its state is
-     * unknown).  Never switches, never fails. */
-    vnl_slot *(*pool_take_wait)(struct _object *pool);
+     * connection is open and yours by `terms` (NULL: alone), or NULL with an
+     * exception.  give: reusable = 0 closes the connection (after an error, when
+     * its state is unknown).  Never switches, never fails. */
+    vnl_slot *(*pool_take_wait)(struct _object *pool, vnl_slot_terms *terms);
     void (*pool_give)(vnl_slot *slot, int reusable);
     void *(*slot_conn)(vnl_slot *slot);
+    /* How many more may share it now: whoever waits and would is told.  Until the next offer, or its end. */
+    void (*slot_offer)(vnl_slot *slot, int room);
+    /* The running task is who uses it from now on. */
+    void (*slot_hand_over)(vnl_slot *slot);
+    /* So long has one waited who shares it. */
+    void (*slot_waited)(vnl_slot *slot, int64_t nanoseconds);
     /* For who keeps it longer than one statement: remembers which line of the user's code it is for. */
     void (*slot_note_line)(vnl_slot *slot);
     /* Its holder was dropped, not closed: a ResourceWarning that names that line.  `state` goes on with

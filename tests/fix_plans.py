@@ -18,9 +18,9 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     execute = direct.execute
 
-    def counted(session: Any, sql: str, params: Any) -> Any:
+    def counted(session: Any, sql: str, params: Any, **how: Any) -> Any:
         seen.append(sql)
-        return execute(session, sql, params)
+        return execute(session, sql, params, **how)
 
     monkeypatch.setattr(direct, "execute", counted)
     return seen

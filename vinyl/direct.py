@@ -47,8 +47,10 @@ def unseen(session: Any) -> bool:
     )
 
 
-def execute(session: Any, sql: str, params: Any) -> Any:
+def execute(session: Any, sql: str, params: Any, *, reads: bool = False) -> Any:
     """Execute on a session that is `unseen`; gives the engine's cursor, to be closed by the caller.
+
+    ``reads``: it is a SELECT of Django's compiler that locks nothing, and all its rows are read.
 
     Raises what Django's cursor would: NotFetched in a coroutine, Django's database errors.
     """
@@ -61,7 +63,7 @@ def execute(session: Any, sql: str, params: Any) -> Any:
         session.close_if_health_check_failed()
         session.ensure_connection()
     with session.wrap_database_errors:
-        cursor = session.create_cursor()
+        cursor = session.reading_cursor() if reads else session.create_cursor()
         try:
             cursor.execute(sql, params)
         except BaseException:

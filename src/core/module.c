@@ -122,10 +122,11 @@ core_stats(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     const vnl_counters *count = &vnl_core->count;
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK}", "fibers_created", (unsigned long long)count->fibers_created, "fibers_live",
-        (unsigned long long)count->fibers_live, "fibers_idle", (unsigned long long)count->fibers_idle,
-        "operations", (unsigned long long)count->operations, "suspends", (unsigned long long)count->suspends,
-        "statements", (unsigned long long)count->statements, "jobs", (unsigned long long)count->jobs);
+        "{sK sK sK sK sK sK sK sK}", "fibers_created", (unsigned long long)count->fibers_created,
+        "fibers_live", (unsigned long long)count->fibers_live, "fibers_idle",
+        (unsigned long long)count->fibers_idle, "operations", (unsigned long long)count->operations,
+        "suspends", (unsigned long long)count->suspends, "statements", (unsigned long long)count->statements,
+        "shared", (unsigned long long)count->shared, "jobs", (unsigned long long)count->jobs);
 }
 
 PyDoc_STRVAR(run_doc,
@@ -200,6 +201,7 @@ static const vnl_core_api core_api = {
     .watch_new = vnl_watch_new,
     .watch_free = vnl_watch_free,
     .watch_wait = vnl_watch_wait,
+    .watch_ring = vnl_watch_ring,
     .turn_wait = vnl_turn_wait,
     .sleep_wait = vnl_sleep_wait,
     .job_wait = vnl_job_wait,
@@ -214,6 +216,9 @@ static const vnl_core_api core_api = {
     .event_ring = vnl_event_ring,
     .event_clear = vnl_event_clear,
     .pool_take_wait = vnl_pool_take_wait,
+    .slot_offer = vnl_slot_offer,
+    .slot_hand_over = vnl_slot_hand_over,
+    .slot_waited = vnl_slot_waited,
     .pool_give = vnl_pool_give,
     .slot_conn = vnl_slot_conn,
     .slot_note_line = vnl_slot_note_line,

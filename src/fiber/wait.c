@@ -181,6 +181,29 @@ vnl_watch_wait(vnl_watch *watch, int events, int64_t deadline)
     return blocking_poll_wait(watch->fd, events, deadline);
 }
 
+/* Wakes the task of a waiter at the loop's next turn.  Keeps a raised exception. */
+static void
+fire_soon(vnl_waiter *waiter)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    if (vnl_waiter_fire_soon(waiter) < 0) {
+        PyErr_WriteUnraisable((PyObject *)waiter); /* its loop is closed */
+    }
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
+void
+vnl_watch_ring(vnl_watch *watch)
+{
+    if (watch->wake != NULL) {
+        vnl_waiter *waiter = VNL_CONTAINER(watch->wake, vnl_waiter, wake);
+        waiter->wake.events = watch->want;
+        fire_soon(waiter);
+    }
+}
+
 int
 vnl_turn_wait(void)
 {
@@ -447,13 +470,7 @@ vnl_event_set(vnl_event *event)
 {
     if (event->waiter != NULL) {
         event->set = 1;
-        PyObject *raised = PyErr_GetRaisedException();
-        if (vnl_waiter_fire_soon(event->waiter) < 0) {
-            PyErr_WriteUnraisable((PyObject *)event->waiter); /* its loop is closed */
-        }
-        if (raised != NULL) {
-            PyErr_SetRaisedException(raised);
-        }
+        fire_soon(event->waiter);
         return;
     }
     pthread_mutex_lock(&event->lock);

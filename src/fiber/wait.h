@@ -8,6 +8,7 @@
 int vnl_can_suspend(void);
 const void *vnl_who(void);
 int vnl_watch_wait(vnl_watch *watch, int events, int64_t deadline);
+void vnl_watch_ring(vnl_watch *watch);
 int vnl_turn_wait(void);
 int vnl_sleep_wait(int64_t nanoseconds);
 int vnl_job_wait(void (*fn)(void *), void *arg);

@@ -8,11 +8,14 @@
 #include "core_api.h"
 
 int vnl_pool_setup(PyObject *module);
-/* A connection that is open and the caller's alone, or NULL with an exception. */
-vnl_slot *vnl_pool_take_wait(PyObject *pool);
+/* A connection that is open and the caller's by `terms`, or NULL with an exception. */
+vnl_slot *vnl_pool_take_wait(PyObject *pool, vnl_slot_terms *terms);
 /* Gives it back; not reusable: closes it. */
 void vnl_pool_give(vnl_slot *slot, int reusable);
 void *vnl_slot_conn(vnl_slot *slot);
+void vnl_slot_offer(vnl_slot *slot, int room);
+void vnl_slot_hand_over(vnl_slot *slot);
+void vnl_slot_waited(vnl_slot *slot, int64_t nanoseconds);
 void vnl_slot_note_line(vnl_slot *slot);
 void vnl_slot_warn_dropped(vnl_slot *slot, const char *state);
 

@@ -142,6 +142,7 @@ vnl_request *
 vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now)
 {
     shard->count.usage_ns += now - slot->since;
+    vnl_shard_offer(shard, slot, 0, now);
     if (!reusable || shard->closed || slot->epoch != shard->epoch || now >= slot->expires) {
         shard->count.returns_bad += !reusable;
         slot_close(shard, slot);
@@ -166,9 +167,56 @@ vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now)
 }
 
 void
+vnl_shard_offer(vnl_shard *shard, vnl_slot *slot, int room, int64_t now)
+{
+    if (shard->closed || slot->epoch != shard->epoch || now >= slot->expires) {
+        room = 0;
+    }
+    shard->room += room - slot->room;
+    slot->room = room;
+}
+
+vnl_slot *
+vnl_shard_find_room(const vnl_shard *shard)
+{
+    vnl_slot *best = NULL;
+    if (shard->room <= 0) {
+        return NULL;
+    }
+    for (vnl_node *node = shard->used.next; node != &shard->used; node = node->next) {
+        vnl_slot *slot = VNL_CONTAINER(node, vnl_slot, link);
+        if (slot->room > (best != NULL ? best->room : 0)) {
+            best = slot;
+        }
+    }
+    return best;
+}
+
+vnl_request *
+vnl_shard_invite(vnl_shard *shard)
+{
+    vnl_node *node = vnl_list_first(&shard->queue);
+    if (node == NULL || shard->room <= shard->coming) {
+        return NULL;
+    }
+    vnl_request *request = VNL_CONTAINER(node, vnl_request, link);
+    if (!request->shares) {
+        return NULL; /* first come, first served */
+    }
+    vnl_list_remove(node);
+    shard->waiting--;
+    shard->coming++;
+    request->invited = 1;
+    return request;
+}
+
+void
 vnl_shard_close_idle(vnl_shard *shard)
 {
     vnl_node *node = NULL;
+    for (node = shard->used.next; node != &shard->used; node = node->next) {
+        vnl_shard_offer(shard, VNL_CONTAINER(node, vnl_slot, link), 0, 0);
+    }
     while ((node = vnl_list_first(&shard->idle)) != NULL) {
         drop_idle(shard, VNL_CONTAINER(node, vnl_slot, link));
     }
@@ -194,6 +242,7 @@ vnl_shard_abandon(vnl_shard *shard, unsigned generation)
     }
     vnl_list_init(&shard->queue);
     shard->waiting = shard->available = shard->size = shard->opening = shard->filling = shard->fillers = 0;
+    shard->room = shard->coming = 0;
     shard->failing = NULL;
     shard->generation = generation;
 }

@@ -37,6 +37,8 @@ typedef struct vnl_shard {
     unsigned round;       /* of fillers: those of an earlier one have given up */
     unsigned generation;  /* of forks */
     unsigned epoch;       /* slots of earlier epochs are closed when given */
+    int room;             /* what the connections in use would take in of others: the sum of vnl_slot.room */
+    int coming;           /* told that there is room, and not here yet */
     int closed;           /* its loop is gone */
     int janitor;          /* a call that closes idle connections is due */
     vnl_pool_counts count;
@@ -52,6 +54,7 @@ struct vnl_slot {
     int64_t expires;
     int64_t since; /* idle or used since */
     unsigned generation, epoch;
+    int room; /* how many more may share it */
 };
 
 /* Somebody in the queue. */
@@ -60,6 +63,8 @@ typedef struct {
     vnl_event *event;
     vnl_slot *slot; /* what was handed over, or NULL: may open one */
     int served;
+    int shares;  /* a connection with room will do */
+    int invited; /* there is room: it is to come and look, and has left the queue meanwhile */
 } vnl_request;
 
 vnl_shard *vnl_shard_new(void *owner, const vnl_driver *driver, unsigned generation);
@@ -78,6 +83,12 @@ vnl_request *vnl_shard_add(vnl_shard *shard, vnl_slot *slot, int64_t now);
 vnl_request *vnl_shard_give(vnl_shard *shard, vnl_slot *slot, int reusable, int64_t now);
 /* After room has become free: the first in the queue, now allowed to open. */
 vnl_request *vnl_shard_pass_room(vnl_shard *shard, const vnl_pool_limits *limits);
+/* How many more may share a connection in use: none where it is to be closed when it comes back. */
+void vnl_shard_offer(vnl_shard *shard, vnl_slot *slot, int room, int64_t now);
+/* The connection with most room, or NULL. */
+vnl_slot *vnl_shard_find_room(const vnl_shard *shard);
+/* The first in the queue, if it would share and there is room that nobody comes for yet. */
+vnl_request *vnl_shard_invite(vnl_shard *shard);
 /* Closes what has been idle for max_idle, down to min_size.  What is left
  * beyond min_size. */
 int vnl_shard_drop_stale(vnl_shard *shard, const vnl_pool_limits *limits, int64_t now);

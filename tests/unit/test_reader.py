@@ -64,6 +64,32 @@ async def test_it_wakes_as_the_reactor_does() -> None:
         assert await _core.run(_core._watch, a.fileno(), READ, 5.0, True) == READ
 
 
+@on_a_loop
+@pytest.mark.parametrize("words", [b"", b"last words"])
+async def test_an_error_of_the_socket_ends_the_wait(words: bytes) -> None:
+    def meet_the_end() -> list[int]:
+        seen = []
+        while len(seen) < 3:
+            seen.append(_core._watch(a.fileno(), READ, 20.0, True))
+            try:
+                if not a.recv(100):
+                    break
+            except ConnectionResetError:
+                break
+        return seen
+
+    a, b = socket.socketpair()
+    with a, b:
+        a.send(b"never read: the end is a reset")
+        waiting = asyncio.ensure_future(_core.run(meet_the_end))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if words:
+            b.send(words)
+        b.close()
+        assert set(await waiting) == {READ}
+
+
 async def test_without_a_free_descriptor_the_reactor_watches() -> None:
     await _core.run(_core._sleep, 0.001)
     a, b = socket.socketpair()

@@ -104,6 +104,10 @@ class SessionMixin(SeeingMixin):
             )
         return float(value)
 
+    def reading_cursor(self) -> Any:
+        """A cursor for a statement that only reads and depends on nothing in its session."""
+        return self.create_cursor()  # type: ignore[attr-defined]
+
     def check_options(self) -> None:
         """Raise ImproperlyConfigured for what a first connection would refuse. Connects nowhere."""
         make_pool(self.driver, None, self.alias, self.settings_dict["OPTIONS"].get("pool"), {})

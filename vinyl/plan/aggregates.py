@@ -56,7 +56,7 @@ def aggregation(query: Any, using: str, expressions: dict[str, Any]) -> dict[str
     if plan is None or params is None:
         stats["uncached"] += 1
         return None
-    cursor = direct.execute(session, statement.sql, params)
+    cursor = direct.execute(session, statement.sql, params, reads=True)
     try:
         with session.wrap_database_errors:
             if conf.get("PLAN_CACHE") == "check":

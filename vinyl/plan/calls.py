@@ -105,7 +105,7 @@ def _rows(manager: Any, call: Node, values: list[Any]) -> list[Any] | str | None
     if params is None:
         return using
     call.used()
-    cursor = direct.execute(session, statement.sql, params)
+    cursor = direct.execute(session, statement.sql, params, reads=True)
     try:
         with session.wrap_database_errors:
             rows: list[Any] = plan.make(cursor, session, None)

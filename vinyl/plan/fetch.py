@@ -122,7 +122,7 @@ def fetch(queryset: Any) -> list[Any] | None:
         return list(queryset._iterable_class(_Routed(queryset, using))) if router.routers else None
     query.__dict__["_vinyl_compiled"] = using
     query._vinyl_tell()
-    cursor = direct.execute(session, statement.sql, params)
+    cursor = direct.execute(session, statement.sql, params, reads=True)
     try:
         with session.wrap_database_errors:
             if conf.get("PLAN_CACHE") == "check":
@@ -146,7 +146,7 @@ def fetch_row(query: Any, using: str) -> tuple[Any, ...] | bool | None:
     query._vinyl_tell()
     if conf.get("PLAN_CACHE") == "check":
         check_sql(query, using, statement.sql, params)
-    cursor = direct.execute(session, statement.sql, params)
+    cursor = direct.execute(session, statement.sql, params, reads=True)
     try:
         with session.wrap_database_errors:
             return cursor.fetchone()

@@ -6,6 +6,7 @@
  * stmt.c   which statements a connection has prepared
  * copy.c   COPY, both ways
  * cancel.c cancel on the server, drain
+ * shared.c the statements of several tasks on one connection
  * suspect.c which statements may give a bytea
  * sql.c    Django's placeholders -> what may be bound, what must be a literal
  *
@@ -30,7 +31,8 @@ typedef enum {
     VNL_PG_TIMEOUT,     /* the deadline passed; the statement may still run */
     VNL_PG_INTERRUPTED, /* a Python exception is set; the statement may still run */
     VNL_PG_NOMEM,
-    VNL_PG_COPY, /* a COPY was asked for where none can be served; ended */
+    VNL_PG_ELSEWHERE, /* not answered here: to be run on another connection */
+    VNL_PG_COPY,      /* a COPY was asked for where none can be served; ended */
 } vnl_pg_status;
 
 /* --- stmt.c ------------------------------------------------------------- */
@@ -67,6 +69,9 @@ void vnl_pg_stmts_forget(vnl_pg_stmts *stmts);
  * statement that had to make room, or "". Valid until the next call. */
 vnl_pg_stmt *vnl_pg_stmts_use(vnl_pg_stmts *stmts, const char *sql, size_t len, const Oid *oids, int noids,
                               char *evicted);
+/* Only finds. */
+vnl_pg_stmt *vnl_pg_stmts_find(const vnl_pg_stmts *stmts, const char *sql, size_t len, const Oid *oids,
+                               int noids);
 /* Gives the statement a name that no other client of the server uses. */
 void vnl_pg_stmt_name(vnl_pg_stmts *stmts, vnl_pg_stmt *stmt);
 
@@ -96,8 +101,9 @@ typedef struct vnl_pg_conn {
     vnl_pg_later *later; /* to run before the next statement; errors ignored */
     vnl_pg_notice *notices, **notices_tail;
     int nnotices;
-    int farewell; /* the server has said why it ends the connection */
-    int inflight; /* a statement was sent and its results are not all read */
+    int farewell;                 /* the server has said why it ends the connection */
+    struct vnl_pg_shared *shared; /* or NULL */
+    int inflight;                 /* a statement was sent and its results are not all read */
     vnl_pg_ahead ahead;
     char drained[24]; /* the command tag that the last drain ended with; "" after an error */
 } vnl_pg_conn;
@@ -192,6 +198,23 @@ vnl_pg_status vnl_pg_cancel_wait(vnl_pg_conn *conn, int64_t deadline);
 /* Only asks; 0 when it could not be done by the deadline. */
 int vnl_pg_cancel_request_wait(vnl_pg_conn *conn, int64_t deadline);
 
+/* --- shared.c ----------------------------------------------------------- */
+
+/* A connection whose owner lets the statements of other tasks run behind its own.  They are such as only
+ * read and may as well run twice: what goes wrong for one of them sends the others elsewhere. */
+typedef struct vnl_pg_shared vnl_pg_shared;
+
+/* Takes over the slot.  NULL: out of memory, the slot is still the caller's. */
+vnl_pg_shared *vnl_pg_shared_new(vnl_pg_conn *conn, vnl_slot *slot);
+/* Whoever runs a statement there enters before it and leaves after; the last one gives the slot back. */
+void vnl_pg_shared_enter(vnl_pg_shared *shared);
+void vnl_pg_shared_leave(vnl_pg_shared *shared);
+/* One statement, without parts that go ahead of it.  VNL_PG_ELSEWHERE when one before it has had the server
+ * for `patience` (nanoseconds), and when the connection is in trouble.  *took: how long the server had it,
+ * 0 where that is not known. */
+vnl_pg_status vnl_pg_shared_run_wait(vnl_pg_shared *shared, const vnl_pg_query *query, int64_t patience,
+                                     PGresult **result, int64_t *took);
+
 /* --- suspect.c ---------------------------------------------------------- */
 
 typedef struct vnl_pg_names vnl_pg_names;
@@ -242,6 +265,7 @@ typedef struct vnl_sql {
     int nholes;
     int flags;
     int force_literal; /* the server refused parameters here once */
+    int pace;          /* > 0: its last runs were quick; 0: not known */
 } vnl_sql;
 
 /* Reads a statement.  `placeholders` = 0: no parameters, % means %.

@@ -6,7 +6,7 @@
  * py_request.c a template and values -> what is sent
  * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
  * py_hold.c    which physical connection it holds, who uses it
- * py_run.c     one statement: prepared or not, tried again or not
+ * py_run.c     one statement: prepared or not, tried again or not; py_share.c on another task's connection
  * py_cursor.c  Cursor; py_named.c server-side cursors; py_copy.c COPY; py_info.c connection.info
  */
 #ifndef VNL_PG_PY_H
@@ -58,6 +58,8 @@ typedef struct pg_config {
     int prepare_threshold;   /* -1: never */
     int prepared_max;
     int server_side_binding;
+    int shares;          /* statements that only read may share a connection */
+    int64_t round_trip;  /* the shortest answer so far, in nanoseconds */
     vnl_pg_names *names; /* by which a bytea can be had; NULL: they could not be read */
     char names_old;      /* a statement may have changed them */
     char pooler;         /* statements of one connection of ours come to several of the server's */
@@ -129,6 +131,8 @@ typedef struct pg_link {
 
 extern PyType_Spec pg_link_spec;
 vnl_decode_ctx *pg_link_ctx(pg_link *link);
+/* Values are decoded as `conn` sends them. */
+void pg_link_sync_parameters(pg_link *link, const vnl_pg_conn *conn);
 /* --- py_hold.c */
 /* Nobody else uses the link until leave; waits for who does now.  Checks that it is open. */
 int pg_link_enter_wait(pg_link *link);
@@ -189,6 +193,7 @@ typedef struct pg_cursor {
     PyObject *statusmessage;
     Py_ssize_t arraysize, itersize;
     int closed, server_side;
+    char reads; /* what it executes only reads, depends on nothing in its session, and may run twice */
     /* server-side */
     PyObject *name;
     int scrollable; /* -1: not said */
@@ -207,6 +212,10 @@ int pg_cursor_take(pg_cursor *cursor, PGresult *result);
 void pg_cursor_reset(pg_cursor *cursor);
 /* py_run.c: runs cursor->sql / params; 0 or -1.  *result: new. */
 int pg_cursor_run_wait(pg_cursor *cursor, pg_binding binding, PGresult **result);
+/* Whether a refused statement may be tried again with literals. */
+int pg_is_binding_error(const char *state);
+/* A prepared statement was refused: whether because it is not what it was; it is forgotten then. */
+int pg_forget_prepared(pg_config *config, vnl_pg_conn *conn, vnl_pg_stmt *stmt, const char *state);
 int pg_cursor_check_open(pg_cursor *cursor);
 /* Keeps the statement for cursor.query and the like. */
 int pg_cursor_set_statement(pg_cursor *cursor, PyObject *query, PyObject *params);
@@ -217,6 +226,13 @@ PyObject *pg_cursor_row(pg_cursor *cursor, int row);
 /* New references to its values: how many, or -1 with an exception and none filled in. */
 int pg_cursor_cells(pg_cursor *cursor, int row, PyObject **cells);
 extern const vnl_row_source pg_cursor_source;
+
+/* --- py_share.c --- */
+/* Runs the request on a connection in use where it may and would have to wait for one.  1 with a result;
+ * 0: to be run in the usual way, for which a connection may have been taken; -1 with an exception. */
+int pg_share_run_wait(pg_cursor *cursor, pg_request *request, PGresult **result);
+/* How long a statement has had the server. */
+void pg_share_note(const pg_config *config, vnl_sql *sql, int64_t took);
 
 /* --- py_named.c --- */
 int pg_named_execute_wait(pg_cursor *cursor);

@@ -78,8 +78,11 @@ run_setup_wait(pg_config *config, vnl_pg_conn *conn, int64_t deadline)
     }
     vnl_pg_query query = {.sql = sql, .simple = 1, .setup = 1};
     vnl_pg_answer answer;
+    int64_t began = vnl_pg_core->now();
     vnl_pg_status status = vnl_pg_run_wait(conn, &query, deadline, &answer);
     if (status == VNL_PG_OK) {
+        int64_t took = vnl_pg_core->now() - began;
+        config->round_trip = took < config->round_trip ? took : config->round_trip;
         look_for_pooler(config, conn->pg, answer.result);
     }
     else {
@@ -278,14 +281,15 @@ config_init(PyObject *op, PyObject *args, PyObject *kwargs)
                                "prepare_threshold",
                                "prepared_max",
                                "server_side_binding",
+                               "shares",
                                NULL};
     pg_config *self = (pg_config *)op;
     PyObject *params = NULL, *setup = NULL, *timezone = Py_None, *adapters = Py_None, *threshold = NULL;
     double timeout = 0, command_timeout = 0;
-    int prepared_max = 100, server_side = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOddOip", keywords, &PyDict_Type, &params, &setup,
+    int prepared_max = 100, server_side = 0, shares = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOddOipp", keywords, &PyDict_Type, &params, &setup,
                                      &timezone, &adapters, &timeout, &command_timeout, &threshold,
-                                     &prepared_max, &server_side)) {
+                                     &prepared_max, &server_side, &shares)) {
         return -1;
     }
     long prepare = threshold == NULL ? 1 : threshold == Py_None ? -1 : PyLong_AsLong(threshold);
@@ -304,6 +308,8 @@ config_init(PyObject *op, PyObject *args, PyObject *kwargs)
     self->prepare_threshold = prepare < 0 || prepare > 1000000 ? -1 : (int)prepare;
     self->prepared_max = prepared_max < 0 ? 0 : prepared_max > 10000 ? 10000 : prepared_max;
     self->server_side_binding = server_side;
+    self->shares = shares;
+    self->round_trip = VNL_FOREVER;
     PyObject *module = pg_module_of(Py_TYPE(op));
     if (module == NULL) {
         return -1;
@@ -402,7 +408,8 @@ static PyGetSetDef config_getset[] = {
 static PyType_Slot config_slots[] = {
     {Py_tp_doc,
      "Config(params, *, setup='', timezone=None, adapters=None, connect_timeout=0, command_timeout=0,\n"
-     "       prepare_threshold=1, prepared_max=100, server_side_binding=False)\n--\n\n"
+     "       prepare_threshold=1, prepared_max=100, server_side_binding=False, shares=False)\n--\n\n"
+     "shares: statements of cursors that only read may run behind others on a connection.\n"
      "How to open physical connections: libpq's keywords and what to run once on each."},
     {Py_tp_init, config_init},
     {Py_tp_new, PyType_GenericNew},

@@ -537,6 +537,10 @@ static PyMemberDef cursor_members[] = {
     {"statusmessage", T_OBJECT, offsetof(pg_cursor, statusmessage), READONLY,
      "The command tag, as 'INSERT 0 1'."},
     {"arraysize", T_PYSSIZET, offsetof(pg_cursor, arraysize), 0, NULL},
+    {"reads", T_BOOL, offsetof(pg_cursor, reads), 0,
+     "What it executes are SELECTs that depend on nothing in their session and may run twice: they may "
+     "share\n"
+     "a connection with those of other tasks."},
     {"itersize", T_PYSSIZET, offsetof(pg_cursor, itersize), 0,
      "Rows per round trip of a server-side cursor."},
     {"reads_ahead", T_INT, offsetof(pg_cursor, reads_ahead), 0,

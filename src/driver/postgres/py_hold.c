@@ -168,7 +168,7 @@ pg_link_attach_wait(pg_link *link)
         link->owner_pid = (long)getpid();
         return conn != NULL ? 0 : -1;
     }
-    vnl_slot *slot = vnl_pg_core->pool_take_wait(link->pool);
+    vnl_slot *slot = vnl_pg_core->pool_take_wait(link->pool, NULL);
     if (slot == NULL) {
         return -1;
     }

@@ -16,13 +16,13 @@ pg_link_ctx(pg_link *link)
     return link->own_ctx != NULL ? link->own_ctx : link->config->ctx;
 }
 
-static void
-sync_parameters(pg_link *link)
+void
+pg_link_sync_parameters(pg_link *link, const vnl_pg_conn *conn)
 {
     static const char *const names[] = {"TimeZone", "DateStyle", "IntervalStyle", NULL};
     vnl_decode_ctx *ctx = pg_link_ctx(link);
     for (int i = 0; names[i] != NULL; i++) {
-        if (vnl_decode_ctx_set_parameter(ctx, names[i], PQparameterStatus(link->conn->pg, names[i])) < 0) {
+        if (vnl_decode_ctx_set_parameter(ctx, names[i], PQparameterStatus(conn->pg, names[i])) < 0) {
             PyErr_Clear();
         }
     }
@@ -61,7 +61,7 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
         pg_link_lost(link, was_in_txn);
         return status;
     }
-    sync_parameters(link);
+    pg_link_sync_parameters(link, conn);
     PGnotify *notify = NULL;
     while (!link->listening && (notify = PQnotifies(conn->pg)) != NULL) {
         PQfreemem(notify);

@@ -5,9 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Whether a refused statement may be tried again with literals. */
-static int
-is_binding_error(const char *state)
+int
+pg_is_binding_error(const char *state)
 {
     static const char *const states[] = {"42P18", "42P08", "42804", "42803", "42883",
                                          "42725", "42601", "42P10", NULL};
@@ -162,6 +161,27 @@ after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const
     return 0;
 }
 
+int
+pg_forget_prepared(pg_config *config, vnl_pg_conn *conn, vnl_pg_stmt *stmt, const char *state)
+{
+    if (strcmp(state, "26000") == 0) {
+        /* Somebody shuffles the server's sessions under us: a pooler. */
+        config->pooler = 1;
+        vnl_pg_stmts_forget(&conn->stmts);
+        return 1;
+    }
+    if (strcmp(state, "0A000") == 0) {
+        char drop[64];
+        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", stmt->name);
+        vnl_pg_later_add(conn, drop);
+        stmt->prepared = 0;
+        stmt->binary = -1;
+        stmt->uses = 0;
+        return 1;
+    }
+    return 0;
+}
+
 /* The server refused.  1: try again, 0: raise, -1: an exception is set. */
 static int
 may_retry(pg_link *link, pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_query *query,
@@ -171,23 +191,9 @@ may_retry(pg_link *link, pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_qu
     if (state == NULL) {
         return 0;
     }
-    int retry = 0;
-    if (query->name != NULL && !query->prepare && strcmp(state, "26000") == 0) {
-        /* Somebody shuffles the server's sessions under us: a pooler. */
-        link->config->pooler = 1;
-        vnl_pg_stmts_forget(&link->conn->stmts);
-        retry = 1;
-    }
-    else if (query->name != NULL && !query->prepare && strcmp(state, "0A000") == 0) {
-        char drop[64];
-        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", stmt->name);
-        vnl_pg_later_add(link->conn, drop);
-        stmt->prepared = 0;
-        stmt->binary = -1;
-        stmt->uses = 0;
-        retry = 1;
-    }
-    else if (request->nparams > 0 && binding == PG_BIND_AUTO && is_binding_error(state)) {
+    int retry =
+        query->name != NULL && !query->prepare && pg_forget_prepared(link->config, link->conn, stmt, state);
+    if (!retry && request->nparams > 0 && binding == PG_BIND_AUTO && pg_is_binding_error(state)) {
         request->sql->force_literal = 1;
         retry = 1;
     }
@@ -211,13 +217,20 @@ pg_cursor_run_wait(pg_cursor *cur, pg_binding binding, PGresult **result)
         if (pg_request_init(link->state, &request, pg_link_ctx(link), cur->sql, cur->params, binding) < 0) {
             return -1;
         }
-        if (pg_link_attach_wait(link) < 0) {
+        int shared = attempt == 0 && cur->reads ? pg_share_run_wait(cur, &request, result) : 0;
+        if (shared != 0 || pg_link_attach_wait(link) < 0) {
             pg_request_clear(&request);
-            return -1;
+            return shared > 0 ? 0 : -1;
         }
         int was_in_txn = pg_link_in_txn(link);
         vnl_pg_stmt *stmt = plan_query(cur, &request, &query);
+        int64_t began = cur->reads ? vnl_pg_core->now() : 0;
         vnl_pg_status status = run_wait(link, &request, stmt, &query, &answer);
+        if (cur->reads) {
+            int64_t took = vnl_pg_core->now() - began;
+            link->config->round_trip = took < link->config->round_trip ? took : link->config->round_trip;
+            pg_share_note(link->config, request.sql, took);
+        }
         int rc = status == VNL_PG_OK ? 0 : -1;
         int again = 0;
         if (link->conn != NULL && stmt != NULL && answer.prepared) {

@@ -120,6 +120,33 @@ make_room(vnl_pg_stmts *stmts, char *evicted)
     return oldest;
 }
 
+static uint64_t
+hash_statement(const char *sql, size_t len, const Oid *oids, int noids)
+{
+    uint64_t hash = hash_bytes(14695981039346656037u, sql, len);
+    return noids > 0 ? hash_bytes(hash, oids, (size_t)noids * sizeof(Oid)) : hash;
+}
+
+static vnl_pg_stmt *
+find(const vnl_pg_stmts *stmts, uint64_t hash, const char *sql, size_t len, const Oid *oids, int noids)
+{
+    size_t oidlen = (size_t)noids * sizeof(Oid);
+    for (int i = 0; i < stmts->count; i++) {
+        vnl_pg_stmt *stmt = stmts->list[i];
+        if (stmt->hash == hash && stmt->len == len && stmt->noids == noids &&
+            memcmp(stmt->sql, sql, len) == 0 && (noids == 0 || memcmp(stmt->oids, oids, oidlen) == 0)) {
+            return stmt;
+        }
+    }
+    return NULL;
+}
+
+vnl_pg_stmt *
+vnl_pg_stmts_find(const vnl_pg_stmts *stmts, const char *sql, size_t len, const Oid *oids, int noids)
+{
+    return find(stmts, hash_statement(sql, len, oids, noids), sql, len, oids, noids);
+}
+
 vnl_pg_stmt *
 vnl_pg_stmts_use(vnl_pg_stmts *stmts, const char *sql, size_t len, const Oid *oids, int noids, char *evicted)
 {
@@ -127,19 +154,12 @@ vnl_pg_stmts_use(vnl_pg_stmts *stmts, const char *sql, size_t len, const Oid *oi
     if (stmts->size <= 0 || len > MAX_SQL) {
         return NULL;
     }
-    size_t oidlen = (size_t)noids * sizeof(Oid);
-    uint64_t hash = hash_bytes(14695981039346656037u, sql, len);
-    if (noids > 0) {
-        hash = hash_bytes(hash, oids, oidlen);
-    }
-    for (int i = 0; i < stmts->count; i++) {
-        vnl_pg_stmt *stmt = stmts->list[i];
-        if (stmt->hash == hash && stmt->len == len && stmt->noids == noids &&
-            memcmp(stmt->sql, sql, len) == 0 && (noids == 0 || memcmp(stmt->oids, oids, oidlen) == 0)) {
-            stmt->uses++;
-            stmt->tick = ++stmts->tick;
-            return stmt;
-        }
+    uint64_t hash = hash_statement(sql, len, oids, noids);
+    vnl_pg_stmt *known = find(stmts, hash, sql, len, oids, noids);
+    if (known != NULL) {
+        known->uses++;
+        known->tick = ++stmts->tick;
+        return known;
     }
     vnl_pg_stmt *stmt = stmt_new(hash, sql, len, oids, noids);
     int place = stmt != NULL ? make_room(stmts, evicted) : -1;

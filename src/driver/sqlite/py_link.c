@@ -278,7 +278,7 @@ take_wait(vnl_link *link)
     if (link->pool == NULL) {
         link->conn = driver_open_wait(link->config);
     }
-    else if ((link->slot = link->state->core->pool_take_wait(link->pool)) != NULL) {
+    else if ((link->slot = link->state->core->pool_take_wait(link->pool, NULL)) != NULL) {
         link->conn = link->state->core->slot_conn(link->slot);
     }
     if (link->conn == NULL) {

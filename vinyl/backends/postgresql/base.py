@@ -36,7 +36,10 @@ __all__ = ["DatabaseWrapper"]
 CONNECT_TIMEOUT = 130
 
 #: Keys of psycopg.connect() that Django's parameters have and libpq does not know.
-_NOT_LIBPQ = ("command_timeout", "context", "cursor_factory", "prepare_threshold", "prepared_max")
+_NOT_LIBPQ = (
+    "command_timeout", "context", "cursor_factory", "prepare_threshold", "prepared_max",
+    "shared_reads",
+)  # fmt: skip
 
 
 #: Alias -> the parameters that the last config key was made of, and the key.
@@ -119,6 +122,7 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             options.get("prepare_threshold", 1),
             options.get("prepared_max", 100),
             self.command_timeout(),
+            options.get("shared_reads", True),
         )
         # Each task's first query asks, and nearly always gets the same.
         known = _keys.get(self.alias)
@@ -135,7 +139,11 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
 
     def _make_config(self, key: tuple[Any, ...]) -> Any:
         (params, timezone_name, timezone, use_tz, role, server_side, threshold, prepared_max,
-         command_timeout) = key  # fmt: skip
+         command_timeout, shared_reads) = key  # fmt: skip
+        if not isinstance(shared_reads, bool):
+            raise ImproperlyConfigured(
+                f"DATABASES[{self.alias!r}]['OPTIONS']['shared_reads'] must be True or False."
+            )
         setup = []
         if timezone_name:
             setup.append(f"SET TIME ZONE {sql.Literal(timezone_name).as_string(None)}")
@@ -157,6 +165,7 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
                 prepare_threshold=threshold,
                 prepared_max=prepared_max,
                 server_side_binding=server_side,
+                shares=shared_reads,
             )
         except (TypeError, ValueError, OverflowError) as error:
             raise ImproperlyConfigured(f"DATABASES['{self.alias}']: {error}") from error
@@ -233,6 +242,11 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
         if not config.server_version:
             self.connection.attach()
         return config.pooler
+
+    def reading_cursor(self) -> Any:
+        cursor = self.create_cursor()
+        cursor.reads = True
+        return cursor
 
     def create_cursor(self, name: str | None = None) -> Any:
         self._follow_timezone()
