@@ -22,6 +22,18 @@ after_fork_in_child(void)
     vnl_jobs_after_fork();
 }
 
+/* 1, 0, or -1 with an exception. */
+static int
+is_selecting(PyObject *loop)
+{
+    PyObject *module = PyImport_ImportModule("asyncio.selector_events");
+    PyObject *type = module != NULL ? PyObject_GetAttrString(module, "BaseSelectorEventLoop") : NULL;
+    int selects = type != NULL ? PyObject_IsInstance(loop, type) : -1;
+    Py_XDECREF(module);
+    Py_XDECREF(type);
+    return selects;
+}
+
 static vnl_reactor *
 reactor_new(PyObject *loop)
 {
@@ -39,10 +51,11 @@ reactor_new(PyObject *loop)
     self->poller = vnl_poller_new();
     self->on_close = PyList_New(0);
     PyObject_GC_Track(self);
+    self->selects = 0;
     if (self->poller == NULL && !PyErr_Occurred()) {
         PyErr_SetFromErrno(PyExc_OSError);
     }
-    if (self->poller == NULL || self->on_close == NULL) {
+    if (self->poller == NULL || self->on_close == NULL || (self->selects = is_selecting(loop)) < 0) {
         Py_DECREF(self);
         return NULL;
     }

@@ -19,6 +19,7 @@ typedef struct {
     vnl_poller *poller;
     vnl_node fibers;     /* live ones, through vnl_fiber.link */
     vnl_node readers;    /* what the loop watches besides the poller (reader.c) */
+    int selects;         /* the loop is one of asyncio's own: it may have readers */
     unsigned generation; /* of forks, when it was made */
     int closed;
 } vnl_reactor;

@@ -154,6 +154,9 @@ vnl_reader_attach(vnl_reactor *reactor, vnl_watch *watch)
         }
         forget(watch->reader);
     }
+    if (!reactor->selects) {
+        return;
+    }
     vnl_reader *self = PyObject_GC_New(vnl_reader, vnl_core->reader_type);
     if (self == NULL) {
         PyErr_Clear();
@@ -200,32 +203,10 @@ reader_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop has dropped its callback by itself, as uvloop does when it is told of an error of the socket:
- * who waits goes on and meets it, and the reactor's own descriptor is there from then on. */
-static void
-dropped(vnl_reader *self)
-{
-    vnl_watch *watch = self->watch;
-    if (watch == NULL) {
-        return;
-    }
-    watch->lasting = 0;
-    if (watch->wake != NULL) {
-        vnl_waiter *waiter = VNL_CONTAINER(watch->wake, vnl_waiter, wake);
-        PyObject *raised = PyErr_GetRaisedException();
-        waiter->wake.events = watch->want;
-        if (vnl_waiter_fire_soon(waiter) < 0) {
-            PyErr_Clear(); /* its loop is closed */
-        }
-        PyErr_SetRaisedException(raised);
-    }
-}
-
 static int
 reader_clear(PyObject *op)
 {
     vnl_reader *self = (vnl_reader *)op;
-    dropped(self);
     let_go(self);
     Py_CLEAR(self->reactor);
     return 0;

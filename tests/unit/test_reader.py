@@ -21,6 +21,7 @@ from vinyl import _core
 
 READ = 1
 on_a_loop = pytest.mark.modes("asyncio", "uvloop")
+on_asyncio = pytest.mark.modes("asyncio")
 
 
 def descriptors() -> int:
@@ -99,7 +100,7 @@ async def test_without_a_free_descriptor_the_reactor_watches() -> None:
             assert await _core.run(_core._watch, a.fileno(), READ, 5.0, True) == READ
 
 
-@on_a_loop
+@on_asyncio
 async def test_a_connection_has_one(pg: Links) -> None:
     pool = pg.pool()
     link = pg.link(pool)
@@ -112,7 +113,7 @@ async def test_a_connection_has_one(pg: Links) -> None:
     await until(lambda: descriptors() == connected - 2)
 
 
-@on_a_loop
+@on_asyncio
 async def test_what_comes_while_nobody_waits(pg: Links) -> None:
     """A killed connection is noticed, and its reader does not spin."""
     link = pg.link()
@@ -144,7 +145,7 @@ async def test_the_variables_of_its_first_task_are_not_kept(pg: Links) -> None:
     assert value() is None
 
 
-@on_a_loop
+@on_asyncio
 async def test_closed_by_another_thread(pg: Links) -> None:
     pool = pg.pool(max_size=3)
     link = pg.link(pool)
