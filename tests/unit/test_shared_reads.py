@@ -51,11 +51,13 @@ def admin(pg: Links) -> Iterator[psycopg.Connection[Any]]:
 
 
 class Readers:
-    """Tasks with a link each on one pool."""
+    """Tasks with a link each on one pool.  A statement is quick below ``quick`` seconds: for most
+    tests however busy the machine is."""
 
-    def __init__(self, pg: Links, size: int, **limits: Any) -> None:
+    def __init__(self, pg: Links, size: int, quick: float = 20, **limits: Any) -> None:
         self.pg = pg
-        self.pool = pg.pool(pg.config(shares=True), max_size=size, min_size=size, **limits)
+        config = pg.config(shares=True, share_below=quick)
+        self.pool = pg.pool(config, max_size=size, min_size=size, **limits)
 
     def once(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """In an operation: what a planned query's fetch does."""
@@ -149,7 +151,7 @@ async def test_an_error_is_its_own(pg: Links, admin: psycopg.Connection[Any]) ->
     answers = await asyncio.gather(
         *[readers.read(DIVIDE, 1 + i % 14) for i in range(56)], return_exceptions=True
     )
-    assert shared() - before > 20
+    assert shared() > before
     for number, answer in enumerate(answers):
         n = number % 14 - 6
         if n == 0:
@@ -221,7 +223,7 @@ async def test_all_are_cancelled(pg: Links, admin: psycopg.Connection[Any]) -> N
 async def test_a_slow_one_does_not_hold_up_the_others(
     pg: Links, admin: psycopg.Connection[Any]
 ) -> None:
-    readers = Readers(pg, 2)
+    readers = Readers(pg, 2, quick=0.02)
     await readers.warm(ONE, HELD)
     async with readers.busy(admin) as head:
         for _ in range(5):
@@ -233,7 +235,7 @@ async def test_a_slow_one_does_not_hold_up_the_others(
 
 
 async def test_the_timeout_of_the_pool(pg: Links, admin: psycopg.Connection[Any]) -> None:
-    readers = Readers(pg, 1, timeout=0.2)
+    readers = Readers(pg, 1, quick=0.02, timeout=0.2)
     await readers.warm(ONE, HELD)
     async with readers.busy(admin) as head:
         head.set_name("the-head")
@@ -407,7 +409,7 @@ async def test_storm(pg: Links, admin: psycopg.Connection[Any], seed: int) -> No
         for _ in range(4):
             await asyncio.sleep(0.02)
             admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 " ORDER BY random() LIMIT 1"
             )

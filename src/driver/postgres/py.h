@@ -58,7 +58,10 @@ typedef struct pg_config {
     int prepare_threshold;   /* -1: never */
     int prepared_max;
     int server_side_binding;
-    int shares;          /* statements that only read may share a connection */
+    int shares; /* statements that only read may share a connection */
+    /* Beyond a round trip, in nanoseconds: what takes longer is run alone, so that it holds nobody
+     * up; two and a half times of it others wait for one that did not take so long before. */
+    int64_t share_below;
     int64_t round_trip;  /* the shortest answer so far, in nanoseconds */
     vnl_pg_names *names; /* by which a bytea can be had; NULL: they could not be read */
     char names_old;      /* a statement may have changed them */

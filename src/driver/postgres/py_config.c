@@ -282,14 +282,15 @@ config_init(PyObject *op, PyObject *args, PyObject *kwargs)
                                "prepared_max",
                                "server_side_binding",
                                "shares",
+                               "share_below",
                                NULL};
     pg_config *self = (pg_config *)op;
     PyObject *params = NULL, *setup = NULL, *timezone = Py_None, *adapters = Py_None, *threshold = NULL;
-    double timeout = 0, command_timeout = 0;
+    double timeout = 0, command_timeout = 0, share_below = 0.02;
     int prepared_max = 100, server_side = 0, shares = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOddOipp", keywords, &PyDict_Type, &params, &setup,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$UOOddOippd", keywords, &PyDict_Type, &params, &setup,
                                      &timezone, &adapters, &timeout, &command_timeout, &threshold,
-                                     &prepared_max, &server_side, &shares)) {
+                                     &prepared_max, &server_side, &shares, &share_below)) {
         return -1;
     }
     long prepare = threshold == NULL ? 1 : threshold == Py_None ? -1 : PyLong_AsLong(threshold);
@@ -309,6 +310,7 @@ config_init(PyObject *op, PyObject *args, PyObject *kwargs)
     self->prepared_max = prepared_max < 0 ? 0 : prepared_max > 10000 ? 10000 : prepared_max;
     self->server_side_binding = server_side;
     self->shares = shares;
+    self->share_below = (int64_t)((share_below > 0 && share_below < 3600 ? share_below : 3600) * 1e9);
     self->round_trip = VNL_FOREVER;
     PyObject *module = pg_module_of(Py_TYPE(op));
     if (module == NULL) {
@@ -408,8 +410,10 @@ static PyGetSetDef config_getset[] = {
 static PyType_Slot config_slots[] = {
     {Py_tp_doc,
      "Config(params, *, setup='', timezone=None, adapters=None, connect_timeout=0, command_timeout=0,\n"
-     "       prepare_threshold=1, prepared_max=100, server_side_binding=False, shares=False)\n--\n\n"
-     "shares: statements of cursors that only read may run behind others on a connection.\n"
+     "       prepare_threshold=1, prepared_max=100, server_side_binding=False, shares=False, "
+     "share_below=0.02)\n--\n\n"
+     "shares: statements of cursors that only read may run behind others on a connection,\n"
+     "where they take less than share_below seconds beyond a round trip.\n"
      "How to open physical connections: libpq's keywords and what to run once on each."},
     {Py_tp_init, config_init},
     {Py_tp_new, PyType_GenericNew},

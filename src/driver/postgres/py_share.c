@@ -3,17 +3,13 @@
 
 #include <string.h>
 
-/* Beyond a round trip: what takes longer is run alone, so that it holds nobody up. */
-#define SLOW 20000000 /* 20 ms */
-/* Also beyond it: how long others may wait for one that did not take so long before. */
-#define PATIENCE 50000000 /* 50 ms */
 /* So many slow runs one after the other make a quick statement a slow one: the loop may have been late. */
 #define QUICK 2
 
 void
 pg_share_note(const pg_config *config, vnl_sql *sql, int64_t took)
 {
-    if (took - config->round_trip < SLOW) {
+    if (took - config->round_trip < config->share_below) {
         sql->pace = QUICK;
     }
     else {
@@ -81,8 +77,8 @@ run_wait(pg_link *link, pg_request *request, vnl_pg_shared *shared, vnl_pg_conn 
         stmt->uses++;
     }
     int64_t took = 0;
-    vnl_pg_status status =
-        vnl_pg_shared_run_wait(shared, &query, config->round_trip + PATIENCE, result, &took);
+    vnl_pg_status status = vnl_pg_shared_run_wait(
+        shared, &query, config->round_trip + config->share_below / 2 * 5, result, &took);
     if (status == VNL_PG_ELSEWHERE) {
         pg_share_note(config, request->sql, VNL_FOREVER); /* what it waits for may be itself, run before */
         return 0;
