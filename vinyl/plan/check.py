@@ -58,6 +58,7 @@ def check_rows(
     """What ``make`` makes of the rows, after it was compared with what Django does."""
     made = make(rows, session, queryset)
     theirs = queryset._chain()
+    theirs._db = using  # the routers were asked
     theirs.query = _Answered(queryset.query._vinyl_built(), rows)
     theirs._iterable_class = queryset._iterable_class
     expected = list(_DJANGO[queryset._iterable_class](queryset._iterable_class(theirs)))
