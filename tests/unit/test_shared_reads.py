@@ -129,7 +129,7 @@ async def test_each_task_has_its_own_answer(
     requests = readers.pool.stats()["requests_num"]
     pids = await many(readers, 100)
     assert len(set(pids)) == size
-    assert shared() - before > 50
+    assert shared() > before
     await readers.idle()
     assert readers.pool.stats()["connections_num"] == size
     assert readers.pool.stats()["requests_num"] - requests == 100
