@@ -19,7 +19,7 @@ from django.db.models.signals import post_init, pre_init
 from vinyl import _core
 from vinyl.originals import guard_of
 
-__all__ = ["FastRows", "hydrator_of"]
+__all__ = ["FastRows", "hydrator_of", "state_classes"]
 
 #: What descriptors of Django's fields do when an attribute is set: for a new
 #: instance the same as setting an item of its __dict__.
@@ -51,9 +51,9 @@ def _is_plain(model: type[Model]) -> bool:
     )
 
 
-def _state_guard() -> _core.Unchanged | None:
-    cache = vars(ModelState).get("fields_cache")
-    return guard_of(ModelState, type(cache))
+def state_classes() -> tuple[type, type]:
+    """Of an instance's state, and of what makes its cache."""
+    return ModelState, type(vars(ModelState).get("fields_cache"))
 
 
 def hydrator_of(model: type[Model]) -> _core.Hydrator | None:
@@ -65,7 +65,10 @@ def hydrator_of(model: type[Model]) -> _core.Hydrator | None:
     if known is None or known[0] is not fields:
         names = tuple(field.attname for field in fields)
         plain = _has_plain_fields(model) and not model._meta.abstract
-        known = fields, _core.Hydrator(model, ModelState, names, _state_guard()) if plain else None
+        known = (
+            fields,
+            _core.Hydrator(model, ModelState, names, guard_of(*state_classes())) if plain else None,
+        )
         _hydrators[model] = known
     return known[1]
 

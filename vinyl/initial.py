@@ -11,11 +11,10 @@ import sys
 from typing import Any
 
 from django.db.models import DEFERRED, Model
-from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
 from vinyl import _core
-from vinyl.compiler import hydrator_of
+from vinyl.compiler import hydrator_of, state_classes
 from vinyl.originals import unchanged
 
 __all__ = ["install"]
@@ -40,7 +39,7 @@ def _find(model: type[Model]) -> _core.Initial | None:
 def _initial(model: type[Model]) -> _core.Initial | None:
     meta: Any = model._meta
     fields = meta.fields
-    state = ModelState, type(vars(ModelState).get("fields_cache"))
+    state = state_classes()
     hydrator = hydrator_of(model)
     if (
         hydrator is None

@@ -84,6 +84,22 @@ state_names(int caches, int fetch_mode)
     return tuple;
 }
 
+/* The maker with its parts of the layouts, by the names of either.  Steals all but
+ * `of`; takes NULL names, with an exception. */
+static vnl_maker *
+shaped(vnl_maker *self, const vnl_hydrator *of, PyObject *instance, PyObject *state)
+{
+    self->instance = state != NULL ? vnl_layout_part(of->instance, instance) : NULL;
+    self->state = self->instance != NULL ? vnl_layout_part(of->state, state) : NULL;
+    Py_XDECREF(instance);
+    Py_XDECREF(state);
+    if (self->state == NULL) {
+        vnl_maker_free(self);
+        return NULL;
+    }
+    return self;
+}
+
 vnl_maker *
 vnl_maker_new(PyObject *hydrator, PyObject *names, PyObject *db, PyObject *fetch_mode, int caches)
 {
@@ -107,15 +123,7 @@ vnl_maker_new(PyObject *hydrator, PyObject *names, PyObject *db, PyObject *fetch
                : self->count == PyTuple_GET_SIZE(of->names) ? with_state(of->names)
                                                             : chosen_names(of, names);
     state = instance != NULL ? state_names(self->caches, fetch_mode != NULL) : NULL;
-    self->instance = state != NULL ? vnl_layout_part(of->instance, instance) : NULL;
-    self->state = self->instance != NULL ? vnl_layout_part(of->state, state) : NULL;
-    Py_XDECREF(instance);
-    Py_XDECREF(state);
-    if (self->state == NULL) {
-        vnl_maker_free(self);
-        return NULL;
-    }
-    return self;
+    return shaped(self, of, instance, state);
 }
 
 vnl_maker *
@@ -135,15 +143,7 @@ vnl_maker_of_new(PyObject *hydrator, int caches)
     if (state != NULL && caches) {
         PyTuple_SET_ITEM(state, 0, Py_NewRef(vnl_core->str_fields_cache));
     }
-    self->instance = state != NULL ? vnl_layout_part(of->instance, instance) : NULL;
-    self->state = self->instance != NULL ? vnl_layout_part(of->state, state) : NULL;
-    Py_XDECREF(instance);
-    Py_XDECREF(state);
-    if (self->state == NULL) {
-        vnl_maker_free(self);
-        return NULL;
-    }
-    return self;
+    return shaped(self, of, instance, state);
 }
 
 void

@@ -103,6 +103,8 @@ PyObject *pg_query_text(pg_state *state, PyObject *query, PyObject *context);
 /* 0, or -1 with an exception.  `request` needs no initialisation. */
 int pg_request_init(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObject *sql,
                     PyObject *params, pg_binding binding);
+/* What it asks of the driver, which points into it. */
+vnl_pg_query pg_request_query(const pg_request *request);
 void pg_request_clear(pg_request *request);
 
 /* --- py_link.c --- */

@@ -311,3 +311,16 @@ pg_request_init(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObj
     }
     return 0;
 }
+
+vnl_pg_query
+pg_request_query(const pg_request *request)
+{
+    return (vnl_pg_query){
+        .sql = request->text.data,
+        .nparams = request->nparams,
+        .oids = request->oids,
+        .values = request->values,
+        .lengths = request->lengths,
+        .formats = request->formats,
+    };
+}

@@ -25,16 +25,9 @@ plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
     pg_link *link = cur->link;
     const vnl_sql *sql = request->sql;
     vnl_pg_conn *conn = link->conn;
-    *query = (vnl_pg_query){
-        .sql = request->text.data,
-        .nparams = request->nparams,
-        .oids = request->oids,
-        .values = request->values,
-        .lengths = request->lengths,
-        .formats = request->formats,
-        .simple =
-            (sql->flags & (VNL_SQL_MULTI | VNL_SQL_COPY | VNL_SQL_SIMPLE)) != 0 && request->nparams == 0,
-    };
+    *query = pg_request_query(request);
+    query->simple =
+        (sql->flags & (VNL_SQL_MULTI | VNL_SQL_COPY | VNL_SQL_SIMPLE)) != 0 && request->nparams == 0;
     if (!(sql->flags & VNL_SQL_DML) || query->simple || request->nliteral > 0) {
         return NULL;
     }

@@ -63,16 +63,9 @@ run_wait(pg_link *link, pg_request *request, vnl_pg_shared *shared, vnl_pg_conn 
          PGresult **result)
 {
     pg_config *config = link->config;
-    vnl_pg_query query = {
-        .sql = request->text.data,
-        .nparams = request->nparams,
-        .oids = request->oids,
-        .values = request->values,
-        .lengths = request->lengths,
-        .formats = request->formats,
-        .binary = stmt != NULL && stmt->binary == 1,
-        .name = stmt != NULL && stmt->prepared && !config->pooler ? stmt->name : NULL,
-    };
+    vnl_pg_query query = pg_request_query(request);
+    query.binary = stmt != NULL && stmt->binary == 1;
+    query.name = stmt != NULL && stmt->prepared && !config->pooler ? stmt->name : NULL;
     if (stmt != NULL) {
         stmt->uses++;
     }
