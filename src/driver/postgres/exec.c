@@ -1,8 +1,4 @@
-/* One statement, and what travels with it: sent in one flush, read to the end.
- *
- * What goes ahead (BEGIN, PREPARE, deferred CLOSE and DEALLOCATE) is sent in
- * libpq's pipeline mode, so that it costs no round trip of its own.
- */
+/* One statement, alone or with what goes ahead of it (flight.c): sent, read to the end. */
 #include "pg.h"
 
 #include <poll.h>
@@ -12,19 +8,8 @@
 /* How often more of a large answer is read before others run again; 16 KB mostly. */
 #define EAGER 16
 
-typedef enum {
-    STEP_LATER,
-    STEP_SYNC,
-    STEP_BEGIN,
-    STEP_PREPARE,
-    STEP_PARSE,
-    STEP_DESCRIBE,
-    STEP_EXEC,
-    STEP_PORTAL
-} step_kind;
-
-static vnl_pg_status
-lost(vnl_pg_conn *conn)
+vnl_pg_status
+vnl_pg_unsent(const vnl_pg_conn *conn)
 {
     return PQstatus(conn->pg) == CONNECTION_OK ? VNL_PG_NOMEM : VNL_PG_LOST;
 }
@@ -145,21 +130,20 @@ refuse_copy(vnl_pg_conn *conn, ExecStatusType kind, int64_t deadline)
     }
 }
 
-static int
-is_error(const PGresult *result)
+int
+vnl_pg_is_error(const PGresult *result)
 {
     ExecStatusType kind = PQresultStatus(result);
     return kind == PGRES_FATAL_ERROR || kind == PGRES_BAD_RESPONSE || kind == PGRES_NONFATAL_ERROR;
 }
 
-/* Keeps the first result, or the first error when there is one. */
-static void
-keep_result(PGresult *result, PGresult **kept)
+void
+vnl_pg_keep_result(PGresult *result, PGresult **kept)
 {
     if (*kept == NULL) {
         *kept = result;
     }
-    else if (is_error(result) && !is_error(*kept)) {
+    else if (vnl_pg_is_error(result) && !vnl_pg_is_error(*kept)) {
         PQclear(*kept);
         *kept = result;
     }
@@ -196,7 +180,7 @@ vnl_pg_answer_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept)
             }
             continue;
         }
-        keep_result(result, kept);
+        vnl_pg_keep_result(result, kept);
         if (PQstatus(conn->pg) != CONNECTION_OK) {
             return VNL_PG_LOST;
         }
@@ -207,8 +191,8 @@ vnl_pg_answer_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept)
     return copied ? VNL_PG_COPY : VNL_PG_OK;
 }
 
-static int
-send_statement(vnl_pg_conn *conn, const vnl_pg_query *query)
+int
+vnl_pg_send(vnl_pg_conn *conn, const vnl_pg_query *query)
 {
     if (query->simple) {
         return PQsendQuery(conn->pg, query->sql);
@@ -221,139 +205,27 @@ send_statement(vnl_pg_conn *conn, const vnl_pg_query *query)
                              query->formats, query->binary);
 }
 
-static int
-send_step(vnl_pg_conn *conn, const vnl_pg_query *query, step_kind kind)
+vnl_pg_status
+vnl_pg_fold(const vnl_pg_conn *conn, vnl_pg_status status, const PGresult *result)
 {
-    switch (kind) {
-    case STEP_BEGIN:
-        return PQsendQueryParams(conn->pg, query->begin, 0, NULL, NULL, NULL, NULL, 0);
-    case STEP_PREPARE:
-        return PQsendPrepare(conn->pg, query->name, query->sql, query->nparams, query->oids);
-    case STEP_PARSE:
-        return PQsendPrepare(conn->pg, "", query->sql, query->nparams, query->oids);
-    case STEP_DESCRIBE:
-        return PQsendDescribePrepared(conn->pg, "");
-    case STEP_EXEC:
-        return send_statement(conn, query);
-    case STEP_PORTAL:
-        return PQsendDescribePortal(conn->pg, query->portal);
-    default:
-        return 0;
-    }
-}
-
-static vnl_pg_status
-fold(vnl_pg_conn *conn, vnl_pg_status status, const PGresult *result)
-{
-    if (status == VNL_PG_OK && result != NULL && is_error(result)) {
+    if (status == VNL_PG_OK && result != NULL && vnl_pg_is_error(result)) {
         return PQstatus(conn->pg) == CONNECTION_OK ? VNL_PG_SERVER : VNL_PG_LOST;
     }
     return status;
 }
 
-/* In a failed transaction they would fail too, and be forgotten. */
-static int
-sends_later(const vnl_pg_conn *conn)
-{
-    return conn->later != NULL && PQtransactionStatus(conn->pg) != PQTRANS_INERROR;
-}
-
-/* Sends the deferred statements, each with a sync of its own so that its
- * failure stops nothing else.  The number of them, or -1. */
-static int
-send_later(vnl_pg_conn *conn)
-{
-    int count = 0;
-    if (!sends_later(conn)) {
-        return 0;
-    }
-    for (vnl_pg_later *later = conn->later; later != NULL; later = later->next) {
-        if (!PQsendQueryParams(conn->pg, later->sql, 0, NULL, NULL, NULL, NULL, 0) ||
-            !PQpipelineSync(conn->pg)) {
-            return -1;
-        }
-        count++;
-    }
-    vnl_pg_later_clear(conn);
-    return count;
-}
-
-static vnl_pg_status
-read_later_wait(vnl_pg_conn *conn, int count, int64_t deadline)
-{
-    for (int i = 0; i < 2 * count; i++) {
-        PGresult *ignored = NULL;
-        vnl_pg_status status = vnl_pg_answer_wait(conn, deadline, &ignored);
-        PQclear(ignored);
-        if (status != VNL_PG_OK) {
-            return status;
-        }
-    }
-    return VNL_PG_OK;
-}
-
-static vnl_pg_status
-run_pipeline_wait(vnl_pg_conn *conn, const vnl_pg_query *query, const step_kind *steps, int nsteps,
-                  int64_t deadline, vnl_pg_answer *answer)
-{
-    if (!PQenterPipelineMode(conn->pg)) {
-        return lost(conn);
-    }
-    conn->inflight = 1;
-    int later = send_later(conn);
-    if (later < 0) {
-        return VNL_PG_LOST;
-    }
-    for (int i = 0; i < nsteps; i++) {
-        if (!send_step(conn, query, steps[i])) {
-            return VNL_PG_LOST;
-        }
-    }
-    if (!PQpipelineSync(conn->pg)) {
-        return VNL_PG_LOST;
-    }
-    vnl_pg_status status = read_later_wait(conn, later, deadline);
-    for (int i = 0; i < nsteps && status == VNL_PG_OK; i++) {
-        PGresult *result = NULL;
-        status = vnl_pg_answer_wait(conn, deadline, &result);
-        int good = status == VNL_PG_OK && result != NULL && !is_error(result) &&
-                   PQresultStatus(result) != PGRES_PIPELINE_ABORTED;
-        answer->begun |= good && steps[i] == STEP_BEGIN;
-        answer->prepared |= good && steps[i] == STEP_PREPARE;
-        int wanted = i == nsteps - 1 && steps[i] != STEP_BEGIN;
-        if (result != NULL && (is_error(result) || wanted)) {
-            keep_result(result, &answer->result);
-        }
-        else {
-            PQclear(result);
-        }
-    }
-    if (status == VNL_PG_OK) {
-        PGresult *none = NULL;
-        status = vnl_pg_answer_wait(conn, deadline, &none); /* the sync */
-        PQclear(none);
-    }
-    if (status == VNL_PG_OK) {
-        conn->inflight = 0;
-        if (!PQexitPipelineMode(conn->pg)) {
-            return VNL_PG_LOST;
-        }
-    }
-    return fold(conn, status, answer->result);
-}
-
 static vnl_pg_status
 run_single_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, vnl_pg_answer *answer)
 {
-    if (!send_statement(conn, query)) {
-        return lost(conn);
+    if (!vnl_pg_send(conn, query)) {
+        return vnl_pg_unsent(conn);
     }
     conn->inflight = 1;
     vnl_pg_status status = vnl_pg_answer_wait(conn, deadline, &answer->result);
     if (status == VNL_PG_OK || status == VNL_PG_COPY) {
         conn->inflight = 0;
     }
-    return fold(conn, status, answer->result);
+    return vnl_pg_fold(conn, status, answer->result);
 }
 
 vnl_pg_status
@@ -366,41 +238,29 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
     if (query->owner != NULL && conn->ahead.owner == query->owner && vnl_pg_txn(conn) != PQTRANS_INERROR) {
         vnl_pg_core->count_statement();
         vnl_pg_status status = vnl_pg_ahead_take_wait(conn, deadline, &answer->result);
-        return fold(conn, status, answer->result);
+        return vnl_pg_fold(conn, status, answer->result);
     }
     vnl_pg_status settled = vnl_pg_ahead_settle_wait(conn, deadline);
     if (settled != VNL_PG_OK) {
         return settled;
     }
-    if (!query->setup && !query->describe) {
-        vnl_pg_core->count_statement();
-    }
-    step_kind steps[4];
-    int nsteps = 0;
-    if (query->begin != NULL) {
-        steps[nsteps++] = STEP_BEGIN;
-    }
-    int alone = query->simple || query->sql == NULL;
-    if (!alone && query->describe) {
-        steps[nsteps++] = STEP_PARSE;
-        steps[nsteps++] = STEP_DESCRIBE;
-    }
-    else if (!alone) {
-        if (query->prepare) {
-            steps[nsteps++] = STEP_PREPARE;
+    if (vnl_pg_flies(conn, query)) {
+        vnl_pg_leg leg = {.query = *query};
+        if (query->simple) {
+            leg.query.sql = NULL; /* it follows what goes ahead of it */
+            leg.query.setup = 1;
         }
-        steps[nsteps++] = STEP_EXEC;
-        if (query->portal != NULL) {
-            steps[nsteps++] = STEP_PORTAL;
-        }
-    }
-    if (nsteps + sends_later(conn) > (alone ? 0 : 1)) {
-        vnl_pg_status status = run_pipeline_wait(conn, query, steps, nsteps, deadline, answer);
+        vnl_pg_status status = vnl_pg_flight_wait(conn, &leg, 1, deadline, 0);
+        *answer = leg.answer;
+        status = status == VNL_PG_OK ? leg.status : status;
         if (status != VNL_PG_OK || !query->simple) {
             return status;
         }
         PQclear(answer->result);
         answer->result = NULL;
+    }
+    if (!query->setup) {
+        vnl_pg_core->count_statement();
     }
     return run_single_wait(conn, query, deadline, answer);
 }

@@ -1,7 +1,8 @@
 /* The PostgreSQL driver proper: libpq, Python-free.
  *
  * conn.c   connect, close, look at an idle connection, notices
- * exec.c   send a statement (and what travels with it), read its results
+ * exec.c   send a statement, read its results
+ * flight.c statements that travel together, and what goes ahead of one
  * ahead.c  a FETCH that was sent before anybody asked for it
  * stmt.c   which statements a connection has prepared
  * copy.c   COPY, both ways
@@ -33,6 +34,7 @@ typedef enum {
     VNL_PG_NOMEM,
     VNL_PG_ELSEWHERE, /* not answered here: to be run on another connection */
     VNL_PG_COPY,      /* a COPY was asked for where none can be served; ended */
+    VNL_PG_SKIPPED,   /* not run: one that it travelled with has failed before it */
 } vnl_pg_status;
 
 /* --- stmt.c ------------------------------------------------------------- */
@@ -164,6 +166,32 @@ vnl_pg_status vnl_pg_readable_wait(vnl_pg_conn *conn, int64_t deadline);
 vnl_pg_status vnl_pg_flush_wait(vnl_pg_conn *conn, int64_t deadline);
 vnl_pg_status vnl_pg_result_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result);
 vnl_pg_status vnl_pg_answer_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept);
+
+/* The same for flight.c: puts a statement into the buffer (0: vnl_pg_unsent() says why not); keeps the first
+ * result, or the first error; the status that takes a result into account. */
+int vnl_pg_send(vnl_pg_conn *conn, const vnl_pg_query *query);
+vnl_pg_status vnl_pg_unsent(const vnl_pg_conn *conn);
+int vnl_pg_is_error(const PGresult *result);
+void vnl_pg_keep_result(PGresult *result, PGresult **kept);
+vnl_pg_status vnl_pg_fold(const vnl_pg_conn *conn, vnl_pg_status status, const PGresult *result);
+
+/* --- flight.c ----------------------------------------------------------- */
+
+/* One of the statements that are sent together and answered one after the other. */
+typedef struct vnl_pg_leg {
+    vnl_pg_query query;   /* not simple; `begin` in the first only */
+    int sync;             /* a Sync follows: should it fail, it skips nothing behind */
+    vnl_pg_status status; /* VNL_PG_OK, _SERVER or _SKIPPED, when the flight is VNL_PG_OK */
+    vnl_pg_answer answer; /* filled whatever happens; its result is to be cleared */
+} vnl_pg_leg;
+
+/* All in one flush, and what is queued (vnl_pg_later_add) ahead of them; a Sync always follows the last one.
+ * The first is answered by the deadline, each of the others within `limit` nanoseconds (0: whenever) of the
+ * one before.  VNL_PG_OK when all were answered; else it is what happened to the first leg with this status,
+ * those after it were not answered, and conn->inflight is set as after vnl_pg_run_wait. */
+vnl_pg_status vnl_pg_flight_wait(vnl_pg_conn *conn, vnl_pg_leg *legs, int n, int64_t deadline, int64_t limit);
+/* Whether a statement alone is sent that way, for what goes ahead of it. */
+int vnl_pg_flies(const vnl_pg_conn *conn, const vnl_pg_query *query);
 
 /* --- ahead.c ------------------------------------------------------------ */
 
