@@ -240,10 +240,6 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
         vnl_pg_status status = vnl_pg_ahead_take_wait(conn, deadline, &answer->result);
         return vnl_pg_fold(conn, status, answer->result);
     }
-    vnl_pg_status settled = vnl_pg_ahead_settle_wait(conn, deadline);
-    if (settled != VNL_PG_OK) {
-        return settled;
-    }
     if (vnl_pg_flies(conn, query)) {
         vnl_pg_leg leg = {.query = *query};
         if (query->simple) {
@@ -258,6 +254,10 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
         }
         PQclear(answer->result);
         answer->result = NULL;
+    }
+    vnl_pg_status settled = vnl_pg_ahead_settle_wait(conn, deadline);
+    if (settled != VNL_PG_OK) {
+        return settled;
     }
     if (!query->setup) {
         vnl_pg_core->count_statement();

@@ -167,8 +167,8 @@ vnl_pg_status vnl_pg_flush_wait(vnl_pg_conn *conn, int64_t deadline);
 vnl_pg_status vnl_pg_result_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **result);
 vnl_pg_status vnl_pg_answer_wait(vnl_pg_conn *conn, int64_t deadline, PGresult **kept);
 
-/* The same for flight.c: puts a statement into the buffer (0: vnl_pg_unsent() says why not); keeps the first
- * result, or the first error; the status that takes a result into account. */
+/* The same for flight.c and shared.c: puts a statement into the buffer (0: vnl_pg_unsent() says why not);
+ * keeps the first result, or the first error; the status that takes a result into account. */
 int vnl_pg_send(vnl_pg_conn *conn, const vnl_pg_query *query);
 vnl_pg_status vnl_pg_unsent(const vnl_pg_conn *conn);
 int vnl_pg_is_error(const PGresult *result);

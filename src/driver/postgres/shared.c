@@ -164,25 +164,7 @@ look_at_socket(vnl_pg_conn *conn)
 static int
 send_turn(vnl_pg_conn *conn, const vnl_pg_query *query)
 {
-    int sent = query->name != NULL
-                   ? PQsendQueryPrepared(conn->pg, query->name, query->nparams, query->values, query->lengths,
-                                         query->formats, query->binary)
-                   : PQsendQueryParams(conn->pg, query->sql, query->nparams, query->oids, query->values,
-                                       query->lengths, query->formats, query->binary);
-    return sent && PQpipelineSync(conn->pg) && PQflush(conn->pg) >= 0;
-}
-
-static void
-keep_result(shared_turn *turn, PGresult *result)
-{
-    ExecStatusType had = PQresultStatus(turn->result); /* of NULL: an error */
-    if (turn->result == NULL || (PQresultStatus(result) == PGRES_FATAL_ERROR && had != PGRES_FATAL_ERROR)) {
-        PQclear(turn->result);
-        turn->result = result;
-    }
-    else {
-        PQclear(result);
-    }
+    return vnl_pg_send(conn, query) && PQpipelineSync(conn->pg) && PQflush(conn->pg) >= 0;
 }
 
 /* Takes what has come of the first turn's answer: 1 all of it, 0 not yet, -1 the connection is lost. */
@@ -204,7 +186,7 @@ take_answer(vnl_pg_shared *shared, shared_turn *turn)
             PQclear(result);
             return 1;
         }
-        keep_result(turn, result);
+        vnl_pg_keep_result(result, &turn->result);
     }
     return 0;
 }
