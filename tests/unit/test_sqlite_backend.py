@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import gc
 import multiprocessing
 import sqlite3
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from fix_engine import installed
 from fix_mode import run_in_mode
 from library.models import Author, Book, Publisher
 
+import vinyl
 from vinyl import _core
 from vinyl.backends.base import close_pools
 from vinyl.backends.sqlite3.memory import forget, memory_uri
@@ -160,6 +163,38 @@ async def test_statements_are_logged_with_their_values(file: dict[str, Any]) -> 
         return [query["sql"] for query in connection.queries]
 
     assert await _core.run(work) == ["BEGIN", "SELECT 'it''s', '%', X'00'", "COMMIT"]
+
+
+def test_a_statement_is_shown_without_a_connection(mode: str, tmp_path: Path) -> None:
+    """Its values are quoted while another transaction of the pool has the only connection."""
+    day = datetime.date(2026, 11, 29)
+    values = (None, 1.5, "it's", b"\x00\xff", day, True, Decimal("2.50"), *range(4000))
+    shown = ["NULL", "1.5", "'it''s'", "X'00FF'", "'2026-11-29'", "1", "'2.50'"]
+    shown += [str(number) for number in range(4000)]
+
+    def show() -> tuple[str, str]:
+        ops = connections["default"].ops
+        sql = "VALUES " + ", ".join(["%s"] * len(values))
+        named = ops.last_executed_query(None, "SELECT %(a)s, %(b)s", {"a": 1, "b": "%s"})
+        return ops.last_executed_query(None, sql, values), named
+
+    async def holding() -> None:
+        async with vinyl.atomic():
+            await _core.run(ask, "SELECT 1")
+            if mode == "blocking":
+                results.append(await _core.run(show))
+            else:
+                results.append(await asyncio.create_task(in_a_fiber()))
+
+    async def in_a_fiber() -> tuple[str, str]:
+        return await _core.run(show)
+
+    results: list[tuple[str, str]] = []
+    pool = {"max_size": 1, "timeout": 0.02}
+    entry = {"ENGINE": ENGINE, "NAME": tmp_path / "a.sqlite3", "OPTIONS": {"pool": pool}}
+    with installed({"default": entry}):
+        run_in_mode(mode, holding)
+    assert results == [("VALUES " + ", ".join(shown), "SELECT 1, '%s'")]
 
 
 async def test_foreign_keys_stay_off_until_they_are_on(file: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 from django.conf import settings
@@ -28,6 +30,21 @@ class DatabaseOperations(BulkInsertOperations, operations.DatabaseOperations):
     compiler_module = "vinyl.backends.sqlite3.compiler"
 
     connection: Any
+
+    def _quote_params_for_last_executed_query(self, params: Any) -> tuple[str, ...]:
+        # Django asks the session's own connection. That one may have to be waited for, and while
+        # a log or a panel looks at a statement nothing else of its task may run (toolbar.py).
+        quoted: list[str] = []
+        with closing(sqlite3.connect(":memory:")) as private:
+            most = min(
+                private.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER),
+                private.getlimit(sqlite3.SQLITE_LIMIT_COLUMN),
+            )
+            for start in range(0, len(params), most):
+                chunk = params[start : start + most]
+                sql = "SELECT " + ", ".join(["QUOTE(?)"] * len(chunk))
+                quoted += private.execute(sql, chunk).fetchone()
+        return tuple(quoted)
 
     def get_db_converters(self, expression: Any) -> list[Any]:
         return [self._in_c(converter) for converter in super().get_db_converters(expression)]
