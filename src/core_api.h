@@ -19,7 +19,7 @@
 
 struct _object;
 
-#define VNL_CORE_ABI 5
+#define VNL_CORE_ABI 6
 #define VNL_CORE_CAPSULE "vinyl._core._api"
 #define VNL_DRIVER_CAPSULE "vinyl.driver"
 
@@ -58,6 +58,14 @@ typedef struct vnl_driver {
      * word to the server. */
     void (*abandon)(void *conn);
 } vnl_driver;
+
+/* A statement that waits to be sent together with those of other strands (fiber/strand.h). */
+typedef struct vnl_park {
+    /* Sends `n` > 1 of them, in their strands' order; what comes of each its own part knows.  -1 with an
+     * exception: that is raised in the first one's strand. */
+    int (*fly_wait)(struct vnl_park **parks, int n);
+    const void *key; /* those with the same one are sent together */
+} vnl_park;
 
 /* The rows of an engine's cursor, without a tuple for each. */
 typedef struct vnl_row_source {
@@ -146,6 +154,13 @@ typedef struct vnl_core_api {
     /* Its holder was dropped, not closed: a ResourceWarning that names that line.  `state` goes on with
      * "A connection … was dropped …".  Keeps a raised exception. */
     void (*slot_warn_dropped)(vnl_slot *slot, const char *state);
+
+    /* --- strands.  strand_parks: whether what runs is one and may wait for the others here.
+     * strand_park_wait: waits until all are parked and have flown; one that is parked alone is not flown, nor
+     * is one outside. `park` lives on the heap.  -1 with an exception: its statement is not wanted any more,
+     * or the flight failed. */
+    int (*strand_parks)(void);
+    int (*strand_park_wait)(vnl_park *park);
 
     /* Counters for vinyl._core.stats(). */
     void (*count_statement)(void);

@@ -6,6 +6,7 @@
 #include "fiber/bridge.h"
 #include "fiber/fiber.h"
 #include "fiber/operation.h"
+#include "fiber/strand.h"
 #include "fiber/wait.h"
 #include "fiber/waiter.h"
 #include "model/garbage.h"
@@ -181,6 +182,11 @@ static PyMethodDef core_methods[] = {
     {"exchange_pin", vnl_pin_exchange, METH_O,
      "exchange_pin(pin, /)\n--\n\nMakes all tasks share the sessions of this Pin (None: each has its own\n"
      "again); the one that was in force, or None. For tests."},
+    {"together", vnl_strand_together, METH_O,
+     "together(calls, /)\n--\n\nCalls each, in order, and gives a list of what they return. One that comes "
+     "to a\n"
+     "statement which may travel with others' stops there until all the others have, or have ended: then\n"
+     "these statements are sent together. What the first to raise has raised ends the others."},
     {"stats", core_stats, METH_NOARGS, "stats()\n--\n\nCounters since the start of the process, as a dict."},
     {NULL},
 };
@@ -225,6 +231,8 @@ static const vnl_core_api core_api = {
     .slot_warn_dropped = vnl_slot_warn_dropped,
     .count_statement = count_statement,
     .rows_register = vnl_rows_register,
+    .strand_parks = vnl_strand_parks,
+    .strand_park_wait = vnl_strand_park_wait,
 };
 
 static int
@@ -325,7 +333,7 @@ core_exec(PyObject *module)
         vnl_parameters_setup(module) < 0 || vnl_row_plan_setup(module) < 0 || vnl_known_setup(module) < 0 ||
         vnl_value_rows_setup(module) < 0 || vnl_guard_setup(module) < 0 || vnl_shapes_setup(module) < 0 ||
         vnl_binder_setup(module) < 0 || vnl_aggregates_setup(module) < 0 || vnl_garbage_setup(module) < 0 ||
-        vnl_initial_setup(module) < 0) {
+        vnl_initial_setup(module) < 0 || vnl_strand_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "PLAIN", VNL_PLAIN) < 0 ||
@@ -353,6 +361,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->pool_type);
     Py_VISIT(state->filler_type);
     Py_VISIT(state->fiber_type);
+    Py_VISIT(state->strand_type);
     Py_VISIT(state->block_type);
     Py_VISIT(state->block_variable);
     Py_VISIT(state->pin_type);

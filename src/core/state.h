@@ -32,6 +32,7 @@ typedef struct {
     PyTypeObject *pool_type;
     PyTypeObject *filler_type;
     PyTypeObject *fiber_type;
+    PyTypeObject *strand_type;
     PyTypeObject *block_type;
     PyTypeObject *pin_type;
     PyObject *block_variable; /* ContextVar: the innermost open block */

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "core_api.h"
+#include "fiber/strand.h"
 #include "fiber/wait.h"
 #include "reactor/reactor.h"
 
@@ -87,6 +88,66 @@ testing_job(PyObject *module, PyObject *seconds)
     Py_RETURN_NONE;
 }
 
+/* A statement that is parked, and a driver that is written in Python. */
+typedef struct {
+    vnl_park park;
+    PyObject *fly, *label; /* borrowed of who is parked */
+    PyObject *result;      /* owned */
+} testing_parked;
+
+static int
+testing_fly_wait(vnl_park **parks, int n)
+{
+    PyObject *fly = ((testing_parked *)parks[0])->fly;
+    PyObject *labels = PyList_New(n);
+    PyObject *results = NULL;
+    for (int i = 0; labels != NULL && i < n; i++) {
+        PyList_SET_ITEM(labels, i, Py_NewRef(((testing_parked *)parks[i])->label));
+    }
+    if (labels != NULL) {
+        results = PyObject_CallOneArg(fly, labels);
+    }
+    for (int i = 0; results != NULL && i < n; i++) {
+        ((testing_parked *)parks[i])->result = PySequence_GetItem(results, i);
+        if (((testing_parked *)parks[i])->result == NULL) {
+            Py_CLEAR(results);
+        }
+    }
+    Py_XDECREF(labels);
+    Py_XDECREF(results);
+    return results == NULL ? -1 : 0;
+}
+
+static PyObject *
+testing_park(PyObject *module, PyObject *args)
+{
+    PyObject *fly = NULL, *label = NULL;
+    if (!PyArg_ParseTuple(args, "OO", &fly, &label)) {
+        return NULL;
+    }
+    testing_parked *parked = PyMem_Calloc(1, sizeof(*parked));
+    if (parked == NULL) {
+        return PyErr_NoMemory();
+    }
+    parked->park = (vnl_park){testing_fly_wait, fly};
+    parked->fly = fly;
+    parked->label = label;
+    int failed = vnl_strand_park_wait(&parked->park);
+    PyObject *result = parked->result;
+    PyMem_Free(parked);
+    if (failed < 0) {
+        Py_CLEAR(result);
+        return NULL;
+    }
+    return result != NULL ? result : Py_NewRef(Py_None);
+}
+
+static PyObject *
+testing_parks(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(vnl_strand_parks());
+}
+
 static PyMethodDef testing_methods[] = {
     {"_sleep", testing_sleep, METH_O, "The wait for a deadline, in seconds. For tests."},
     {"_turn", testing_turn, METH_NOARGS, "The wait for the loop's next turn. For tests."},
@@ -94,6 +155,10 @@ static PyMethodDef testing_methods[] = {
      "_watch(fd, events, seconds=-1): the wait for a descriptor. For tests."},
     {"_shield", testing_shield, METH_O, "Calls fn() behind a shield. For tests."},
     {"_job", testing_job, METH_O, "Sleeps on the helper thread, in seconds. For tests."},
+    {"_park", testing_park, METH_VARARGS,
+     "_park(fly, label): parks the running strand; fly(labels) gives the results of those that fly\n"
+     "together, None is that of one alone. For tests."},
+    {"_parks", testing_parks, METH_NOARGS, "Whether a statement would park here. For tests."},
     {NULL},
 };
 

@@ -1,6 +1,6 @@
 #include "fiber/fiber.h"
 
-/* The only includer: greenlet.h declares its API pointer static per file. */
+/* Here and in strand.c alone: greenlet.h declares its API pointer static per file. */
 #include <greenlet.h>
 
 #include "core/state.h"
@@ -276,7 +276,7 @@ vnl_fiber_resume(vnl_fiber *self, PyObject *sent, PyObject *thrown)
     vnl_here.place = VNL_FIBER;
     vnl_here.fiber = self;
     self->status = VNL_FIBER_RUNNING;
-    back = PyGreenlet_Switch((PyGreenlet *)self->greenlet, NULL, NULL);
+    back = PyGreenlet_Switch((PyGreenlet *)(self->at != NULL ? self->at : self->greenlet), NULL, NULL);
     vnl_here = before;
     if (loop != NULL) {
         (void)vnl_show_loop(loop);

@@ -42,6 +42,9 @@ typedef struct vnl_fiber {
     PyObject *kept;    /* owned: thrown while shielded, or put off */
     void *shelf;       /* exceptions put aside by shields, innermost first */
     vnl_line line;     /* the line that awaits its operation */
+    /* The one of its strands that runs, or NULL, and that one's greenlet; both borrowed. */
+    struct vnl_strand *strand;
+    PyObject *at;
     int shield;
     int dying; /* its loop is gone or it is being closed: waits block */
     int quit;  /* ends instead of waiting for its next call */

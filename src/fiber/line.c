@@ -98,6 +98,23 @@ vnl_line_find(vnl_line *line)
     }
 }
 
+int
+vnl_line_is_ours(void)
+{
+    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
+    int ours = 1;
+    find_directories();
+    while (frame != NULL && ours) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        int directory = directory_of(code);
+        Py_DECREF(code);
+        ours = directory == VINYL || directory == DJANGO;
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+    }
+    Py_XDECREF(frame);
+    return ours;
+}
+
 void
 vnl_line_copy(vnl_line *line, const vnl_line *from)
 {

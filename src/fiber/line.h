@@ -14,6 +14,8 @@ typedef struct {
 void vnl_line_find(vnl_line *line);
 void vnl_line_copy(vnl_line *line, const vnl_line *from);
 void vnl_line_clear(vnl_line *line);
+/* Whether no calling line but vinyl's and Django's is under way, as far as the greenlet reaches. */
+int vnl_line_is_ours(void);
 /* "shop/views.py:31", or "" when it is not known.  New reference. */
 struct _object *vnl_line_text(const vnl_line *line);
 

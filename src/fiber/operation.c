@@ -136,8 +136,8 @@ mask_stop_iteration(void)
 
 /* A fiber starts with no handled exception of its own: what is being handled
  * where the operation is awaited becomes the context here. */
-static void
-chain_context(PyObject *error)
+void
+vnl_operation_chain_context(PyObject *error)
 {
     PyObject *handled = PyErr_GetHandledException();
     if (handled == NULL || handled == Py_None || handled == error) {
@@ -173,7 +173,7 @@ operation_outcome(vnl_operation *self, PyObject **result)
     fiber->result = fiber->error = NULL;
     operation_finish(self);
     if (error != NULL) {
-        chain_context(error);
+        vnl_operation_chain_context(error);
         PyErr_SetRaisedException(error);
         mask_stop_iteration();
         *result = NULL;
