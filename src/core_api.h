@@ -164,6 +164,8 @@ typedef struct vnl_core_api {
 
     /* Counters for vinyl._core.stats(). */
     void (*count_statement)(void);
+    /* So many of them (> 1) were sent together. */
+    void (*count_flight)(int statements);
 
     /* How the core's loops over rows read the cursors of that exact type. */
     void (*rows_register)(struct _object *cursor_type, const vnl_row_source *source);

@@ -123,11 +123,12 @@ core_stats(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     const vnl_counters *count = &vnl_core->count;
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK sK}", "fibers_created", (unsigned long long)count->fibers_created,
+        "{sK sK sK sK sK sK sK sK sK sK}", "fibers_created", (unsigned long long)count->fibers_created,
         "fibers_live", (unsigned long long)count->fibers_live, "fibers_idle",
         (unsigned long long)count->fibers_idle, "operations", (unsigned long long)count->operations,
         "suspends", (unsigned long long)count->suspends, "statements", (unsigned long long)count->statements,
-        "shared", (unsigned long long)count->shared, "jobs", (unsigned long long)count->jobs);
+        "shared", (unsigned long long)count->shared, "flights", (unsigned long long)count->flights, "flown",
+        (unsigned long long)count->flown, "jobs", (unsigned long long)count->jobs);
 }
 
 PyDoc_STRVAR(run_doc,
@@ -199,6 +200,13 @@ count_statement(void)
     vnl_core->count.statements++;
 }
 
+static void
+count_flight(int statements)
+{
+    vnl_core->count.flights++;
+    vnl_core->count.flown += (uint64_t)statements;
+}
+
 static const vnl_core_api core_api = {
     .abi = VNL_CORE_ABI,
     .can_suspend = vnl_can_suspend,
@@ -230,6 +238,7 @@ static const vnl_core_api core_api = {
     .slot_note_line = vnl_slot_note_line,
     .slot_warn_dropped = vnl_slot_warn_dropped,
     .count_statement = count_statement,
+    .count_flight = count_flight,
     .rows_register = vnl_rows_register,
     .strand_parks = vnl_strand_parks,
     .strand_park_wait = vnl_strand_park_wait,

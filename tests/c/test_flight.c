@@ -66,12 +66,19 @@ core_count_statement(void)
     counted++;
 }
 
+static void
+core_count_flight(int statements)
+{
+    CHECK(statements > 1);
+}
+
 static const vnl_core_api core = {
     .now = core_now,
     .watch_new = core_watch_new,
     .watch_free = core_watch_free,
     .watch_wait = core_watch_wait,
     .count_statement = core_count_statement,
+    .count_flight = core_count_flight,
 };
 
 /* --- what the tests say ----------------------------------------------------- */

@@ -216,10 +216,15 @@ vnl_pg_flight_wait(vnl_pg_conn *conn, vnl_pg_leg *legs, int n, int64_t deadline,
     if (later < 0) {
         return ended(legs, n, VNL_PG_LOST);
     }
+    int flown = 0;
     for (int i = 0; i < n; i++) {
         if (!legs[i].query.setup && !legs[i].query.describe) {
             vnl_pg_core->count_statement();
+            flown++;
         }
+    }
+    if (flown > 1) {
+        vnl_pg_core->count_flight(flown);
     }
     status = read_all_wait(conn, legs, n, later, deadline, limit);
     if (status == VNL_PG_OK) {

@@ -47,6 +47,7 @@ typedef struct vnl_pg_stmt {
     int noids;
     unsigned uses;
     int prepared;
+    int ran;    /* once without an error, as it is now */
     int binary; /* every result column has a binary decoder (-1: not known yet) */
     uint64_t tick;
     char name[40];

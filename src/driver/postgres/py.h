@@ -7,6 +7,7 @@
  * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
  * py_hold.c    which physical connection it holds, who uses it
  * py_run.c     one statement: prepared or not, tried again or not; py_share.c on another task's connection
+ * py_flight.c  several statements sent together; py_together.c their Python face
  * py_cursor.c  Cursor; py_named.c server-side cursors; py_copy.c COPY; py_info.c connection.info
  */
 #ifndef VNL_PG_PY_H
@@ -80,6 +81,13 @@ vnl_pg_status pg_config_names_wait(pg_config *config, vnl_pg_conn *conn, int64_t
 PyObject *pg_hosts_without(PyObject *params, const char *host, const char *port);
 
 /* --- py_request.c --- */
+typedef enum {
+    PG_BIND_AUTO,
+    PG_BIND_LITERAL,
+    PG_BIND_SERVER
+} pg_binding;
+
+/* May be moved: nothing points into it. */
 typedef struct pg_request {
     vnl_sql *sql;      /* borrowed from `capsule` */
     PyObject *capsule; /* strong */
@@ -90,13 +98,8 @@ typedef struct pg_request {
     int *lengths, *formats;
     int nparams;  /* bound */
     int nliteral; /* interpolated */
+    pg_binding binding;
 } pg_request;
-
-typedef enum {
-    PG_BIND_AUTO,
-    PG_BIND_LITERAL,
-    PG_BIND_SERVER
-} pg_binding;
 
 /* str, bytes or a psycopg.sql.Composable -> str.  New reference. */
 PyObject *pg_query_text(pg_state *state, PyObject *query, PyObject *context);
@@ -155,6 +158,8 @@ vnl_pg_status pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer
 /* The whole of it for a statement without parameters or rows: 0, or -1 with an exception. */
 int pg_link_command_wait(pg_link *link, const char *sql);
 int pg_link_notices(pg_link *link);
+/* What each answer brings along besides: parameters of the server, notifications. */
+void pg_link_answered(pg_link *link);
 /* A wait was ended from outside: cancels, drains or drops.  Keeps the exception. */
 void pg_link_cancel_statement(pg_link *link);
 /* The link goes away and was not closed: says so where that costs somebody something. */
@@ -174,6 +179,14 @@ PyObject *pg_link_rollback(pg_link *link, PyObject *unused);
 int pg_link_set_autocommit(pg_link *link, int value);
 /* BEGIN with the link's characteristics, into `buf` (at least 128 bytes). */
 int pg_link_begin_sql(pg_link *link, char *buf, size_t size);
+/* A COMMIT or ROLLBACK was sent and its answer not read to the end: reads it, or has the server cancel first
+ * what it waits behind.  link->committed says what took place; the connection is whole or gone.  Keeps a
+ * raised exception; without one a cancel that came meanwhile is raised. */
+void pg_link_end_cut(pg_link *link, int cancel);
+/* The server has not answered it in time: the connection goes.  Raises. */
+void pg_link_end_overdue(pg_link *link, const char *sql);
+/* COMMIT was answered with ROLLBACK: 0, or -1 with an exception. */
+int pg_link_rolled_back(pg_link *link);
 
 /* --- py_notify.c --- */
 
@@ -217,6 +230,19 @@ int pg_cursor_take(pg_cursor *cursor, PGresult *result);
 void pg_cursor_reset(pg_cursor *cursor);
 /* py_run.c: runs cursor->sql / params; 0 or -1.  *result: new. */
 int pg_cursor_run_wait(pg_cursor *cursor, pg_binding binding, PGresult **result);
+/* The statement among those that the connection knows; counts a use, and has the one that makes room
+ * deallocated.  NULL: it is not kept. */
+vnl_pg_stmt *pg_use_stmt(vnl_pg_conn *conn, const pg_request *request);
+/* Whether it is to be prepared by now. */
+int pg_prepares(const pg_config *config, const vnl_pg_stmt *stmt);
+/* Whether the statement (not a `simple` one) is described before it runs (suspect.c): its columns are not
+ * known yet and one may be large.  -1 with an exception. */
+int pg_is_suspect_wait(pg_link *link, const pg_request *request, const vnl_pg_stmt *stmt);
+/* Whether C reads all columns of a result or a description in binary; else text is asked for.  -1 with an
+ * exception. */
+int pg_learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result);
+/* What the answer to a statement that went well teaches: 0, or -1 with an exception. */
+int pg_learn(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const PGresult *result);
 /* Whether a refused statement may be tried again with literals. */
 int pg_is_binding_error(const char *state);
 /* A prepared statement was refused: whether because it is not what it was; it is forgotten then. */
@@ -231,6 +257,31 @@ PyObject *pg_cursor_row(pg_cursor *cursor, int row);
 /* New references to its values: how many, or -1 with an exception and none filled in. */
 int pg_cursor_cells(pg_cursor *cursor, int row, PyObject **cells);
 extern const vnl_row_source pg_cursor_source;
+
+/* --- py_flight.c --- */
+/* One of several statements that are sent together. */
+typedef struct pg_leg {
+    pg_request request;   /* the caller's to clear, as is the result */
+    int sync;             /* in autocommit, for what only reads: should it fail, it skips nothing behind */
+    vnl_pg_status status; /* VNL_PG_OK, _SERVER or _SKIPPED */
+    PGresult *result;
+    int again;         /* refused, `sync`: pg_cursor_run_wait() may do better */
+    int binary;        /* the result format */
+    vnl_pg_stmt *stmt; /* borrowed from the connection, during the flight */
+} pg_leg;
+
+/* Whether the statement may be one of several, the first or not, on an attached link. */
+int pg_flight_fits(const pg_link *link, const pg_request *request, int first);
+/* Runs statements that fit, on an entered link; then `end` (COMMIT) if not NULL, which a failure skips.
+ * 0: each leg has its status, without `end` refused ones too.  -1 with an exception: with `end` the one of
+ * the first that was refused; link->committed is exact when the exception is one from outside. */
+int pg_flight_run_wait(pg_link *link, pg_leg *legs, int n, const char *end);
+/* Raises the error of the first leg that was refused: -1; 0 without one. */
+int pg_flight_raise(pg_link *link, const pg_leg *legs, int n);
+
+/* --- py_together.c --- */
+/* Connection.execute_together(statements, *, reads=False) */
+PyObject *pg_link_execute_together(PyObject *link, PyObject *args, PyObject *kwargs);
 
 /* --- py_share.c --- */
 /* Runs the request on a connection in use where it may and would have to wait for one.  1 with a result;

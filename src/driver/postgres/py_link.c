@@ -61,12 +61,18 @@ pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer)
         pg_link_lost(link, was_in_txn);
         return status;
     }
-    pg_link_sync_parameters(link, conn);
+    pg_link_answered(link);
+    return status;
+}
+
+void
+pg_link_answered(pg_link *link)
+{
     PGnotify *notify = NULL;
-    while (!link->listening && (notify = PQnotifies(conn->pg)) != NULL) {
+    pg_link_sync_parameters(link, link->conn);
+    while (!link->listening && (notify = PQnotifies(link->conn->pg)) != NULL) {
         PQfreemem(notify);
     }
-    return status;
 }
 
 int
@@ -434,6 +440,9 @@ static PyMethodDef link_methods[] = {
      "cursor(name=None, *, scrollable=None, withhold=False): a Cursor; with a name, a server-side one."},
     {"execute", _PyCFunction_CAST(link_execute), METH_VARARGS | METH_KEYWORDS,
      "A new cursor that has executed this."},
+    {"execute_together", _PyCFunction_CAST(pg_link_execute_together), METH_VARARGS | METH_KEYWORDS,
+     "execute_together(statements, *, reads=False): executes pairs of a statement and its parameters, a new\n"
+     "cursor for each; inside a transaction, or with reads (they are SELECTs), in one round trip."},
     {"commit", (PyCFunction)pg_link_commit, METH_NOARGS,
      "Commits. Raises InFailedSqlTransaction when the server rolled back instead."},
     {"rollback", (PyCFunction)pg_link_rollback, METH_NOARGS,

@@ -290,6 +290,7 @@ pg_request_init(pg_state *state, pg_request *request, vnl_decode_ctx *ctx, PyObj
                 pg_binding binding)
 {
     memset(request, 0, sizeof(*request));
+    request->binding = binding;
     request->capsule = template_of(state, sql, params != NULL);
     if (request->capsule == NULL) {
         return -1;

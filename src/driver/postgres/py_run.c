@@ -18,6 +18,27 @@ pg_is_binding_error(const char *state)
     return 0;
 }
 
+vnl_pg_stmt *
+pg_use_stmt(vnl_pg_conn *conn, const pg_request *request)
+{
+    char evicted[40];
+    vnl_pg_stmt *stmt = vnl_pg_stmts_use(&conn->stmts, request->text.data, request->text.len, request->oids,
+                                         request->nparams, evicted);
+    if (evicted[0]) {
+        char drop[64];
+        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", evicted);
+        vnl_pg_later_add(conn, drop);
+    }
+    return stmt;
+}
+
+int
+pg_prepares(const pg_config *config, const vnl_pg_stmt *stmt)
+{
+    int threshold = config->prepare_threshold;
+    return threshold >= 0 && !config->pooler && stmt->uses > (unsigned)threshold;
+}
+
 /* How the statement goes out: prepared or not, text or binary. */
 static vnl_pg_stmt *
 plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
@@ -31,20 +52,12 @@ plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
     if (!(sql->flags & VNL_SQL_DML) || query->simple || request->nliteral > 0) {
         return NULL;
     }
-    char evicted[40];
-    vnl_pg_stmt *stmt = vnl_pg_stmts_use(&conn->stmts, request->text.data, request->text.len, request->oids,
-                                         request->nparams, evicted);
-    if (evicted[0]) {
-        char drop[64];
-        snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", evicted);
-        vnl_pg_later_add(conn, drop);
-    }
+    vnl_pg_stmt *stmt = pg_use_stmt(conn, request);
     if (stmt == NULL) {
         return NULL;
     }
     query->binary = stmt->binary == 1;
-    int threshold = link->config->prepare_threshold;
-    if (threshold >= 0 && !link->config->pooler && stmt->uses > (unsigned)threshold) {
+    if (pg_prepares(link->config, stmt)) {
         if (!stmt->prepared) {
             vnl_pg_stmt_name(&conn->stmts, stmt);
             query->prepare = 1;
@@ -54,9 +67,8 @@ plan_query(pg_cursor *cur, const pg_request *request, vnl_pg_query *query)
     return stmt;
 }
 
-/* Whether C reads all columns in binary; else text is asked for.  -1 with an exception. */
-static int
-learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
+int
+pg_learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
 {
     int binary = 1;
     for (int i = 0; i < PQnfields(result) && binary; i++) {
@@ -71,14 +83,12 @@ learn_binary(pg_link *link, vnl_pg_stmt *stmt, const PGresult *result)
     return binary;
 }
 
-/* Whether the statement is described before it runs (suspect.c): its columns are
- * not known yet and one may be large.  -1 with an exception. */
-static int
-is_suspect_wait(pg_link *link, const pg_request *request, const vnl_pg_stmt *stmt, const vnl_pg_query *query)
+int
+pg_is_suspect_wait(pg_link *link, const pg_request *request, const vnl_pg_stmt *stmt)
 {
     pg_config *config = link->config;
     int flags = request->sql->flags;
-    if ((stmt != NULL && stmt->binary >= 0) || query->simple || !(flags & VNL_SQL_ROWS)) {
+    if ((stmt != NULL && stmt->binary >= 0) || !(flags & VNL_SQL_ROWS)) {
         return 0;
     }
     if (config->names != NULL && config->names_old && link->autocommit && !pg_link_in_txn(link)) {
@@ -102,7 +112,7 @@ run_wait(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, vnl_pg_que
          vnl_pg_answer *answer)
 {
     memset(answer, 0, sizeof(*answer));
-    int suspect = is_suspect_wait(link, request, stmt, query);
+    int suspect = query->simple ? 0 : pg_is_suspect_wait(link, request, stmt);
     if (suspect < 0) {
         return VNL_PG_INTERRUPTED;
     }
@@ -115,7 +125,7 @@ run_wait(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, vnl_pg_que
         if (status != VNL_PG_OK) {
             return status;
         }
-        int binary = learn_binary(link, stmt, answer->result);
+        int binary = pg_learn_binary(link, stmt, answer->result);
         PQclear(answer->result);
         answer->result = NULL;
         if (binary < 0) {
@@ -126,8 +136,8 @@ run_wait(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, vnl_pg_que
     return pg_link_run_wait(link, query, answer);
 }
 
-static int
-after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const vnl_pg_answer *answer)
+int
+pg_learn(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const PGresult *result)
 {
     vnl_pg_conn *conn = link->conn;
     int flags = request->sql->flags;
@@ -148,8 +158,11 @@ after_success(pg_link *link, const pg_request *request, vnl_pg_stmt *stmt, const
         }
         vnl_pg_stmts_forget(&conn->stmts);
     }
-    if (stmt != NULL && stmt->binary < 0 && PQresultStatus(answer->result) == PGRES_TUPLES_OK) {
-        return learn_binary(link, stmt, answer->result) < 0 ? -1 : 0;
+    if (stmt != NULL) {
+        stmt->ran = 1;
+    }
+    if (stmt != NULL && stmt->binary < 0 && PQresultStatus(result) == PGRES_TUPLES_OK) {
+        return pg_learn_binary(link, stmt, result) < 0 ? -1 : 0;
     }
     return 0;
 }
@@ -167,7 +180,7 @@ pg_forget_prepared(pg_config *config, vnl_pg_conn *conn, vnl_pg_stmt *stmt, cons
         char drop[64];
         snprintf(drop, sizeof(drop), "DEALLOCATE \"%s\"", stmt->name);
         vnl_pg_later_add(conn, drop);
-        stmt->prepared = 0;
+        stmt->prepared = stmt->ran = 0;
         stmt->binary = -1;
         stmt->uses = 0;
         return 1;
@@ -230,7 +243,7 @@ pg_cursor_run_wait(pg_cursor *cur, pg_binding binding, PGresult **result)
             stmt->prepared = 1;
         }
         if (rc == 0) {
-            rc = after_success(link, &request, stmt, &answer);
+            rc = pg_learn(link, &request, stmt, answer.result);
         }
         else if (status == VNL_PG_SERVER && attempt < 3 && link->conn != NULL) {
             again = may_retry(link, &request, stmt, &query, &answer, binding, was_in_txn);

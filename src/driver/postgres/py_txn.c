@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define END_BOUND 75000000 /* 75 ms for a COMMIT or ROLLBACK that was interrupted: its outcome matters */
+#define END_BOUND 75000000    /* 75 ms for a COMMIT or ROLLBACK that was interrupted: its outcome matters */
+#define CANCEL_BOUND 50000000 /* 50 ms to cancel what it waits behind, as for any statement (py_hold.c) */
 
 static int
 flag_sql(PyObject *value, const char *yes, const char *no, char *buf, size_t size)
@@ -60,46 +61,62 @@ pg_link_begin_wait(pg_link *link)
     return status == VNL_PG_OK ? 0 : -1;
 }
 
+void
+pg_link_end_cut(pg_link *link, int cancel)
+{
+    vnl_pg_conn *conn = link->conn;
+    PyObject *type = NULL, *value = NULL, *trace = NULL;
+    PyErr_Fetch(&type, &value, &trace);
+    int sent = conn->inflight;
+    int64_t now = vnl_pg_core->now();
+    conn->drained[0] = 0;
+    vnl_pg_core->shield_enter();
+    vnl_pg_status drained = cancel || !sent ? vnl_pg_cancel_wait(conn, now + CANCEL_BOUND)
+                                            : vnl_pg_drain_wait(conn, now + END_BOUND);
+    PyErr_Clear();
+    vnl_pg_core->shield_leave();
+    if (type != NULL) {
+        PyErr_Restore(type, value, trace);
+    }
+    link->committed = !sent ? 0 : drained == VNL_PG_OK ? strcmp(conn->drained, "COMMIT") == 0 : -1;
+    if (drained != VNL_PG_OK) {
+        pg_link_detach(link, 0);
+    }
+}
+
+void
+pg_link_end_overdue(pg_link *link, const char *sql)
+{
+    char text[200];
+    snprintf(text, sizeof(text),
+             "the server did not answer %s within OPTIONS['command_timeout'] (%g s): whether it took "
+             "place is not known; the connection was closed",
+             sql, (double)link->config->command_timeout / 1e9);
+    link->committed = -1;
+    pg_link_detach(link, 0);
+    pg_raise_state(link->state, "57014", text);
+}
+
 /* COMMIT and ROLLBACK are seen to their end: a task that is cancelled while it
  * commits must not leave the outcome open while the server can still say it. */
 static vnl_pg_status
 end_wait(pg_link *link, const char *sql, vnl_pg_answer *answer)
 {
-    vnl_pg_conn *conn = link->conn;
     vnl_pg_query query = {.sql = sql};
-    vnl_pg_status status = vnl_pg_run_wait(conn, &query, pg_link_deadline(link), answer);
+    vnl_pg_status status = vnl_pg_run_wait(link->conn, &query, pg_link_deadline(link), answer);
     if (status == VNL_PG_TIMEOUT) {
-        char text[200];
-        snprintf(text, sizeof(text),
-                 "the server did not answer %s within OPTIONS['command_timeout'] (%g s): whether it took "
-                 "place is not known; the connection was closed",
-                 sql, (double)link->config->command_timeout / 1e9);
-        link->committed = -1;
-        pg_link_detach(link, 0);
-        pg_raise_state(link->state, "57014", text);
+        pg_link_end_overdue(link, sql);
         return VNL_PG_INTERRUPTED;
     }
-    if (status != VNL_PG_INTERRUPTED) {
-        return status;
-    }
-    PyObject *type = NULL, *value = NULL, *trace = NULL;
-    PyErr_Fetch(&type, &value, &trace);
-    vnl_pg_core->shield_enter();
-    vnl_pg_status drained = vnl_pg_drain_wait(conn, vnl_pg_core->now() + END_BOUND);
-    PyErr_Clear();
-    vnl_pg_core->shield_leave();
-    PyErr_Clear();
-    PyErr_Restore(type, value, trace);
-    link->committed = drained == VNL_PG_OK ? strcmp(conn->drained, "COMMIT") == 0 : -1;
-    if (drained != VNL_PG_OK) {
-        pg_link_detach(link, 0);
+    if (status == VNL_PG_INTERRUPTED) {
+        pg_link_end_cut(link, 0);
     }
     return status;
 }
 
-/* COMMIT of a transaction in which a statement had failed. */
-static int
-rolled_back(pg_link *link)
+/* A statement of the transaction had failed. */
+int
+pg_link_rolled_back(pg_link *link)
 {
     static const char text[] =
         "COMMIT was answered with ROLLBACK: a statement of the transaction had failed, "
@@ -131,7 +148,7 @@ end_transaction(pg_link *link, const char *sql)
         }
     }
     else if (strcmp(sql, "COMMIT") == 0 && strcmp(PQcmdStatus(answer.result), "COMMIT") != 0) {
-        rc = rolled_back(link);
+        rc = pg_link_rolled_back(link);
     }
     PQclear(answer.result);
     if (rc == 0) {

@@ -52,7 +52,7 @@ void
 vnl_pg_stmts_forget(vnl_pg_stmts *stmts)
 {
     for (int i = 0; i < stmts->count; i++) {
-        stmts->list[i]->prepared = 0;
+        stmts->list[i]->prepared = stmts->list[i]->ran = 0;
         stmts->list[i]->binary = -1;
         stmts->list[i]->uses = 0;
     }
