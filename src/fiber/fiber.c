@@ -3,7 +3,10 @@
 /* Here and in strand.c alone: greenlet.h declares its API pointer static per file. */
 #include <greenlet.h>
 
+#include <alloca.h>
+
 #include "core/state.h"
+#include "fiber/stack.h"
 #include "fiber/waiter.h"
 #include "reactor/reactor.h"
 #include "session/block.h"
@@ -11,7 +14,7 @@
 
 #define IDLE_FIBERS_KEPT 64
 
-_Thread_local vnl_position vnl_here = {VNL_PLAIN, NULL};
+_Thread_local vnl_position vnl_here = {VNL_PLAIN, NULL, NULL};
 
 /* Idle fibers belong to the thread whose stack they started on. */
 static _Thread_local vnl_node idle_fibers;
@@ -168,32 +171,6 @@ fiber_new(void)
     return self;
 }
 
-vnl_fiber *
-vnl_fiber_take(PyObject *reactor, PyObject *scope, PyObject *fn, PyObject *args, PyObject *kwargs)
-{
-    vnl_fiber *self = NULL;
-    vnl_node *node = idle_ready ? vnl_list_first(&idle_fibers) : NULL;
-    if (node != NULL) {
-        vnl_list_remove(node);
-        idle_count--;
-        vnl_core->count.fibers_idle--;
-        self = VNL_CONTAINER(node, vnl_fiber, link);
-    }
-    else if ((self = fiber_new()) == NULL) {
-        return NULL;
-    }
-    self->reactor = Py_NewRef(reactor);
-    self->scope = Py_XNewRef(scope);
-    self->fn = Py_NewRef(fn);
-    self->args = Py_NewRef(args);
-    self->kwargs = Py_XNewRef(kwargs);
-    self->dying = 0;
-    self->status = VNL_FIBER_RUNNING;
-    vnl_list_append(&((vnl_reactor *)reactor)->fibers, &self->link);
-    vnl_core->count.fibers_live++;
-    return self;
-}
-
 /* Lets go of a fiber between two calls.  The greenlet's stack refers to the
  * fiber, so it has to run to its end; it runs no Python code there.  Steals. */
 static void
@@ -215,15 +192,50 @@ fiber_drop(vnl_fiber *self)
     Py_DECREF(self);
 }
 
+/* The last of the thread's idle fibers, or NULL. */
+static vnl_fiber *
+take_idle(void)
+{
+    vnl_node *node = idle_ready ? vnl_list_first(&idle_fibers) : NULL;
+    if (node == NULL) {
+        return NULL;
+    }
+    vnl_list_remove(node);
+    idle_count--;
+    vnl_core->count.fibers_idle--;
+    return VNL_CONTAINER(node, vnl_fiber, link);
+}
+
+vnl_fiber *
+vnl_fiber_take(PyObject *reactor, PyObject *scope, PyObject *fn, PyObject *args, PyObject *kwargs)
+{
+    char *outer = vnl_here.outer != NULL ? vnl_here.outer : __builtin_frame_address(0);
+    vnl_fiber *self = take_idle();
+    while (self != NULL && !vnl_stack_fits(outer, self->start)) {
+        fiber_drop(self);
+        self = take_idle();
+    }
+    if (self == NULL && (self = fiber_new()) == NULL) {
+        return NULL;
+    }
+    self->reactor = Py_NewRef(reactor);
+    self->scope = Py_XNewRef(scope);
+    self->fn = Py_NewRef(fn);
+    self->args = Py_NewRef(args);
+    self->kwargs = Py_XNewRef(kwargs);
+    self->dying = 0;
+    self->status = VNL_FIBER_RUNNING;
+    vnl_list_append(&((vnl_reactor *)reactor)->fibers, &self->link);
+    vnl_core->count.fibers_live++;
+    return self;
+}
+
 void
 vnl_fiber_drop_idle(void)
 {
-    vnl_node *node = NULL;
-    while (idle_ready && (node = vnl_list_first(&idle_fibers)) != NULL) {
-        vnl_list_remove(node);
-        idle_count--;
-        vnl_core->count.fibers_idle--;
-        fiber_drop(VNL_CONTAINER(node, vnl_fiber, link));
+    vnl_fiber *fiber = NULL;
+    while ((fiber = take_idle()) != NULL) {
+        fiber_drop(fiber);
     }
 }
 
@@ -257,6 +269,19 @@ vnl_fiber_give(vnl_fiber *self)
     vnl_core->count.fibers_idle++;
 }
 
+/* The first switch into a fiber: it begins at its place on the C stack (stack.h). */
+Py_NO_INLINE static PyObject *
+fiber_begin(vnl_fiber *self)
+{
+    char *frame = __builtin_frame_address(0);
+    size_t gap = vnl_stack_gap(vnl_here.outer, frame);
+    volatile char *space = gap > 0 ? alloca(gap) : frame;
+    self->start = frame - gap;
+    PyObject *back = PyGreenlet_Switch((PyGreenlet *)self->greenlet, NULL, NULL);
+    (void)*space; /* it is there until then */
+    return back;
+}
+
 int
 vnl_fiber_resume(vnl_fiber *self, PyObject *sent, PyObject *thrown)
 {
@@ -275,8 +300,12 @@ vnl_fiber_resume(vnl_fiber *self, PyObject *sent, PyObject *thrown)
     }
     vnl_here.place = VNL_FIBER;
     vnl_here.fiber = self;
+    if (vnl_here.outer == NULL) {
+        vnl_here.outer = __builtin_frame_address(0);
+    }
     self->status = VNL_FIBER_RUNNING;
-    back = PyGreenlet_Switch((PyGreenlet *)(self->at != NULL ? self->at : self->greenlet), NULL, NULL);
+    PyObject *at = self->at != NULL ? self->at : self->greenlet;
+    back = self->start == NULL ? fiber_begin(self) : PyGreenlet_Switch((PyGreenlet *)at, NULL, NULL);
     vnl_here = before;
     if (loop != NULL) {
         (void)vnl_show_loop(loop);

@@ -26,6 +26,7 @@ typedef enum {
 typedef struct vnl_fiber {
     PyObject_HEAD
     PyObject *greenlet;  /* owned */
+    char *start;         /* where on the C stack it began, NULL before */
     PyObject *resumer;   /* owned while running: where a switch out goes */
     PyObject *reactor;   /* owned while in use */
     PyObject *scope;     /* owned while in use, or NULL */
@@ -56,6 +57,7 @@ typedef struct vnl_fiber {
 typedef struct {
     int place;        /* VNL_PLAIN, VNL_DRIVEN or VNL_FIBER; a visible loop overrides */
     vnl_fiber *fiber; /* borrowed; NULL in blocking mode */
+    char *outer;      /* the frame that resumed the outermost fiber that runs, or NULL */
 } vnl_position;
 
 extern _Thread_local vnl_position vnl_here;

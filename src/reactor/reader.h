@@ -4,9 +4,7 @@
  * between: that is a system call less, and the kernel still knows the wake-up as
  * one whose waker is about to sleep, and need not take another processor.
  *
- * Only asyncio's own loops, which are Python, do this.  libuv keeps addresses of its
- * C stack while it calls back, and where those point a fiber's stack may be: nothing
- * of it may be called from a fiber.
+ * Only asyncio's own loops do this: uvloop drops a reader by itself when the socket has an error.
  *
  * The duplicate is the reader's own.  When the connection is closed by another
  * thread than the loop's, the loop closes it at its next turn. */
