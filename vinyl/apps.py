@@ -27,12 +27,13 @@ class VinylConfig(AppConfig):
                 _adapt(model)
 
     def ready(self) -> None:
-        from vinyl import checks, connections, initial, native, routing  # noqa: F401
+        from vinyl import checks, connections, initial, native, prefetch, routing  # noqa: F401
 
         connections.install()
         routing.install()
         initial.install()
         native.install()
+        prefetch.install()
         offer_commands()
         if "django.test.runner" in sys.modules:
             # A process of a parallel run, started by the runner: it makes no databases.

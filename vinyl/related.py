@@ -63,7 +63,21 @@ class RelatedMixin:
             return queryset.aiterator(chunk_size or DEFAULT_CHUNK)
         return queryset.iterator(chunk_size)
 
+    #: Whether a queryset of this class was seen to have lookups of its own; None: none was seen.
+    _vinyl_prefetches: bool | None = None
+
+    @classmethod
+    def prefetches_nothing(cls) -> bool:
+        return _starts_as_djangos(cls) or cls._vinyl_prefetches is False
+
     def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
+        answer = self._vinyl_prefetch_querysets(instances, querysets)
+        cls = type(self)
+        if not querysets and cls._vinyl_prefetches is not True and not _starts_as_djangos(cls):
+            cls._vinyl_prefetches = bool(getattr(answer[0], "_prefetch_related_lookups", ()))
+        return answer
+
+    def _vinyl_prefetch_querysets(self, instances: Any, querysets: Any) -> Any:
         prefetch = super().get_prefetch_querysets  # type: ignore[misc]
         field = getattr(self, "field", None)
         if field is None or not _has_simple_key(field):

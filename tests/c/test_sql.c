@@ -105,6 +105,12 @@ test_flags(void)
     CHECK(flags("ALTER TABLE t ADD a int") & VNL_SQL_DDL);
     CHECK(flags("DISCARD ALL") & VNL_SQL_DEALLOC);
     CHECK(flags("SELECT %(a)s") & VNL_SQL_NAMED);
+    CHECK(flags("SELECT a FROM t ORDER BY a LIMIT 3 FOR UPDATE OF t SKIP LOCKED") & VNL_SQL_LOCKS);
+    CHECK(flags("SELECT a FROM t for no key update") & VNL_SQL_LOCKS);
+    CHECK(flags("SELECT (SELECT 1 FROM t FOR KEY SHARE)") & VNL_SQL_LOCKS);
+    CHECK(flags("SELECT substring(a FOR 3), update FROM t") == (VNL_SQL_DML | VNL_SQL_ROWS));
+    CHECK(flags("SELECT 'FOR UPDATE', \"for update\" FROM t") == (VNL_SQL_DML | VNL_SQL_ROWS));
+    CHECK(flags("SELECT update FROM share") == (VNL_SQL_DML | VNL_SQL_ROWS));
 }
 
 /* Every beginning of a text with everything in it, and random ones: in bounds

@@ -8,14 +8,13 @@ from typing import Any
 
 import django
 import pytest
-from django.core.exceptions import EmptyResultSet
 from django.db import connections
-from django.db.models import Count, Model, Prefetch, QuerySet, prefetch_related_objects
-from django.db.models.base import ModelState
+from django.db.models import Count, Prefetch, prefetch_related_objects
 from django.db.models.fields import related_descriptors
 from django.test.utils import CaptureQueriesContext
 from fix_engine import Engine
-from library.models import Author, Book, Genre, Note, Profile, Publisher
+from library.models import Author, Book, Genre, Note, Publisher
+from prefetch_support import fill, tree
 
 from vinyl import related, rows
 
@@ -27,56 +26,6 @@ def djangos_way(monkeypatch: pytest.MonkeyPatch) -> Any:
             patch.setattr(cls, "__iter__", loop)
         patch.delattr(related.RelatedMixin, "get_prefetch_querysets")
         yield
-
-
-def fill() -> None:
-    houses = [Publisher.objects.create(name=f"P{n}") for n in range(2)]
-    genres = [Genre.objects.create(name=f"g{n}") for n in range(3)]
-    for n in range(4):
-        author = Author.objects.create(name=f"A{n}")
-        if n:
-            Profile.objects.create(author=author)
-        for k in range(n):
-            book = Book.objects.create(
-                title=f"B{n}{k}", author=author, publisher=[None, *houses][k], pages=k
-            )
-            book.genres.set(genres[: k + 1])
-            Note.objects.create(subject=book, text=f"n{k}")
-
-
-def sql_of(query: Any) -> Any:
-    try:
-        return query.sql_with_params()
-    except EmptyResultSet:
-        return None
-
-
-def tree(value: Any, seen: dict[int, int]) -> Any:
-    """What hangs together, with the identity of each instance by the order of its discovery."""
-    if isinstance(value, Model):
-        if id(value) in seen:
-            return seen[id(value)]
-        seen[id(value)] = len(seen)
-        value._state.fields_cache  # noqa: B018 - the same whether made yet or not
-        return type(value).__name__, [(k, tree(v, seen)) for k, v in vars(value).items()]
-    if isinstance(value, ModelState):
-        kept = {k: v for k, v in vars(value).items() if k != "peers"}
-        peers = [tree(ref(), seen) for ref in getattr(value, "peers", ())]
-        return sorted((k, tree(v, seen)) for k, v in kept.items()), peers
-    if isinstance(value, QuerySet):
-        cache = value._result_cache
-        return (
-            sql_of(value.query),
-            None if cache is None else [tree(each, seen) for each in cache],
-            value._prefetch_done,
-            tree(value._hints, seen),
-            [(f.name, tree(obs, seen)) for f, obs in value._known_related_objects.items()],
-        )
-    if isinstance(value, dict):
-        return [(key, tree(item, seen)) for key, item in value.items()]
-    if isinstance(value, list):
-        return [tree(item, seen) for item in value]
-    return repr(value)
 
 
 def peers(queryset: Any) -> Any:

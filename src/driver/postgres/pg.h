@@ -285,6 +285,7 @@ typedef struct vnl_hole {
 #define VNL_SQL_SIMPLE 256  /* looks at what the extended protocol would leave a trace in */
 #define VNL_SQL_ROWS 512    /* DML that may give rows */
 #define VNL_SQL_WRITES 1024 /* INSERT, UPDATE, DELETE, MERGE: its rows are those of RETURNING */
+#define VNL_SQL_LOCKS 2048  /* FOR UPDATE and the like */
 
 typedef struct vnl_sql {
     char *text; /* without its placeholders, %% as % */

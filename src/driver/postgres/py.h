@@ -7,7 +7,7 @@
  * py_link.c    Connection: what Django's wrapper holds; py_txn.c its transactions
  * py_hold.c    which physical connection it holds, who uses it
  * py_run.c     one statement: prepared or not, tried again or not; py_share.c on another task's connection
- * py_flight.c  several statements sent together; py_together.c their Python face
+ * py_flight.c  several statements sent together; py_together.c their Python face, py_park.c those of strands
  * py_cursor.c  Cursor; py_named.c server-side cursors; py_copy.c COPY; py_info.c connection.info
  */
 #ifndef VNL_PG_PY_H
@@ -128,6 +128,7 @@ typedef struct pg_link {
     int broken;        /* lost inside a transaction, which is gone */
     int pins;          /* server-side cursors held open outside a transaction */
     int strict_commit; /* a COMMIT that rolled back raises */
+    int parks;         /* not 0: in a strand, a SELECT waits for those of the others */
     int committed;     /* a COMMIT that was interrupted took place; -1: not known */
     int sticky;        /* the server's session holds state of ours: not for others */
     int listening;     /* notifications are kept for notifies() */
@@ -148,6 +149,8 @@ int pg_link_enter_wait(pg_link *link);
 void pg_link_leave(pg_link *link);
 /* Makes sure that there is a live physical connection.  Entered only. */
 int pg_link_attach_wait(pg_link *link);
+/* The same without waiting until one is free: 1, 0 when none is, or -1. */
+int pg_link_attach_free_wait(pg_link *link);
 /* Lets go of the physical connection. */
 void pg_link_detach(pg_link *link, int reusable);
 int pg_link_in_txn(pg_link *link);
@@ -289,6 +292,11 @@ PyObject *pg_link_execute_together(PyObject *link, PyObject *args, PyObject *kwa
 int pg_share_run_wait(pg_cursor *cursor, pg_request *request, PGresult **result);
 /* How long a statement has had the server. */
 void pg_share_note(const pg_config *config, vnl_sql *sql, int64_t took);
+
+/* --- py_park.c --- */
+/* Where the link's SELECTs wait for those of other strands: 1 with a result, 0: it is to be run in the usual
+ * way, -1 with an exception. */
+int pg_park_run_wait(pg_cursor *cursor, PyObject *query, PyObject *params, PGresult **result);
 
 /* --- py_named.c --- */
 int pg_named_execute_wait(pg_cursor *cursor);

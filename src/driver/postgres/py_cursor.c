@@ -178,16 +178,19 @@ execute_wait(pg_cursor *cur, PyObject *query, PyObject *params)
         return pg_cursor_set_statement(cur, query, params) < 0 ? -1 : pg_named_execute_wait(cur);
     }
     PGresult *result = NULL;
-    if (pg_cursor_check_open(cur) < 0 || pg_link_enter_wait(cur->link) < 0) {
+    int flown = pg_park_run_wait(cur, query, params, &result);
+    if (flown < 0 || pg_cursor_check_open(cur) < 0 || pg_link_enter_wait(cur->link) < 0) {
+        PQclear(result);
         return -1;
     }
     if (pg_cursor_set_statement(cur, query, params) < 0) {
+        PQclear(result);
         pg_link_leave(cur->link);
         return -1;
     }
     pg_cursor_reset(cur);
     pg_binding binding = cur->server_side ? PG_BIND_SERVER : PG_BIND_AUTO;
-    int rc = pg_cursor_run_wait(cur, binding, &result);
+    int rc = flown ? 0 : pg_cursor_run_wait(cur, binding, &result);
     if (rc == 0) {
         rc = pg_cursor_take(cur, result);
     }

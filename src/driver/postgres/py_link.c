@@ -475,6 +475,8 @@ static PyMemberDef link_members[] = {
     {"committed", T_INT, offsetof(pg_link, committed), READONLY,
      "After a commit() that an exception from outside has interrupted: 1 it took place, 0 not, -1 nobody "
      "knows."},
+    {"parks", T_INT, offsetof(pg_link, parks), 0,
+     "Not 0: in a strand (_core.together) a SELECT waits for those of the others, to be sent with them."},
     {"config", T_OBJECT, offsetof(pg_link, config), READONLY, "The Config."},
     {"pool", T_OBJECT, offsetof(pg_link, pool), READONLY, "The pool, or None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(pg_link, weakrefs), READONLY, NULL},

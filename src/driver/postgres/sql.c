@@ -45,6 +45,7 @@ typedef struct reader {
     char word[24]; /* the last word, lower case; "" when too long */
     char first[24], second[24];
     int words;
+    int for_at; /* which of them the last FOR was */
     int depth;
     int insert_values; /* in the VALUES of an INSERT */
     int in_list_depth; /* depth of a column's IN list, 0: none */
@@ -146,8 +147,15 @@ first_words(reader *r)
 static void
 see_word(reader *r)
 {
+    static const char *const locks[] = {"update", "no", "share", "key", NULL};
     first_words(r);
     const char *w = r->word;
+    if (strcmp(w, "for") == 0) {
+        r->for_at = r->words;
+    }
+    else if (r->prev[0] == TOK_WORD && r->words == r->for_at + 1 && one_of(w, locks)) {
+        r->sql->flags |= VNL_SQL_LOCKS;
+    }
     if (strcmp(w, "group") == 0 || strcmp(w, "distinct") == 0) {
         r->sql->flags |= VNL_SQL_SHARE;
     }

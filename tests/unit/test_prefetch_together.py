@@ -1,0 +1,457 @@
+"""Lookups whose statements travel together leave behind what Django's leave one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.contenttypes.prefetch import GenericPrefetch
+from django.db import DataError, InternalError, connection, transaction
+from django.db import models as django_models
+from django.db.models import Manager, Prefetch, QuerySet
+from django.db.models import query as django_query
+from django.db.models.expressions import RawSQL
+from django.test.utils import CaptureQueriesContext
+from fix_engine import Engine
+from library.models import Author, Book, Genre, Note, Publisher
+from prefetch_support import fill, tree
+
+from vinyl import _core, prefetch
+
+on_a_loop = pytest.mark.modes("asyncio", "uvloop")
+
+
+@contextmanager
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        for module in (django_query, django_models):
+            patch.setattr(module, "prefetch_related_objects", prefetch._django)
+        yield
+
+
+class Trips:
+    """Round trips of statements, and how many statements flew with others."""
+
+    def __enter__(self) -> Trips:
+        self._before = _core.stats()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        after = _core.stats()
+        made = {name: after[name] - self._before[name] for name in after}
+        self.statements = made["statements"]
+        self.flown = made["flown"]
+        self.count = made["statements"] - made["flown"] + made["flights"]
+
+
+Authors, Books, Notes = Author.objects, Book.objects, Note.objects
+#: name: (a query, its round trips on PostgreSQL when all is known, and without strands)
+SHAPES: dict[str, tuple[Callable[[], Any], int, int]] = {
+    "forward": (lambda: Books.prefetch_related("author", "publisher"), 2, 3),
+    "all kinds": (
+        lambda: Books.prefetch_related("author", "publisher", "genres", "notes"), 2, 5,
+    ),
+    "deep": (
+        lambda: Books.prefetch_related("author__profile", "publisher", "genres"), 3, 5,
+    ),
+    "deep and deep": (
+        lambda: Publisher.objects.prefetch_related("books__genres", "books__author__profile"), 5, 5,
+    ),
+    "a name again": (
+        lambda: Books.prefetch_related("author", "genres", "author__profile", "author"), 3, 4,
+    ),
+    "to_attr": (
+        lambda: Authors.prefetch_related(
+            Prefetch("books", Books.filter(pages__gt=0), to_attr="thick"), "books",
+            Prefetch("books", Books.filter(pages=0), to_attr="thin"), "thin__genres",
+        ), 3, 5,
+    ),
+    "sliced": (
+        lambda: Authors.prefetch_related(
+            Prefetch("books", Books.order_by("-pages")[:1], to_attr="thick"), "profile",
+        ), 2, 3,
+    ),
+    "prefetching": (
+        lambda: Authors.prefetch_related(
+            Prefetch("books", Books.prefetch_related("genres", "publisher").filter(pages=1)),
+            "profile",
+        ), 3, 5,
+    ),
+    "prefetching forward": (
+        lambda: Books.prefetch_related(
+            Prefetch("author", Authors.prefetch_related("profile")), "genres",
+        ), 3, 4,
+    ),
+    "none": (
+        lambda: Authors.prefetch_related(Prefetch("books", Books.none()), "profile"), 2, 2,
+    ),
+    "one is none": (
+        lambda: Authors.prefetch_related(
+            "profile", Prefetch("books", Books.none()),
+            Prefetch("books", Books.filter(pages=1), to_attr="one"),
+        ), 2, 3,
+    ),
+    "none among to_attr": (
+        lambda: Authors.prefetch_related(
+            Prefetch("books", Books.filter(pages=1), to_attr="one"),
+            Prefetch("books", Books.none(), to_attr="no"), "profile",
+        ), 2, 3,
+    ),
+    "generic, back": (lambda: Notes.prefetch_related("subject", "content_type"), 2, 3),
+    "generic, a queryset": (
+        lambda: Notes.prefetch_related(
+            GenericPrefetch("subject", [Books.prefetch_related("genres", "author")]), "content_type"
+        ), 3, 5,
+    ),
+    "selected": (
+        lambda: Books.select_related("author", "publisher").prefetch_related(
+            "author__profile", "publisher__books", "genres"
+        ), 3, 4,
+    ),
+    "back": (lambda: Authors.prefetch_related("books__author__books", "profile"), 3, 3),
+    "back to what another sets": (
+        lambda: Authors.prefetch_related("books__author__profile", "profile"), 4, 4,
+    ),
+    "back to another queryset": (
+        lambda: Authors.prefetch_related(
+            Prefetch("books", Books.prefetch_related(
+                Prefetch("author__books", Books.filter(pages=1), to_attr="ones")
+            )),
+            Prefetch("books", Books.filter(pages=0), to_attr="ones"),
+        ), 4, 4,
+    ),
+    "through what is no relation": (
+        lambda: Books.prefetch_related("genres", "author", "author__books__author"), 3, 4,
+    ),
+    "locked": (
+        lambda: Authors.prefetch_related(
+            Prefetch("books", Books.filter(pages=1).order_by("pk")), "profile"
+        ), 2, 3,
+    ),
+    "one": (lambda: Books.prefetch_related("genres"), 2, 2),
+}  # fmt: skip
+
+
+def found(query: Callable[[], Any]) -> Any:
+    return tree(list(query().order_by("pk")), {})
+
+
+@pytest.mark.parametrize("name", SHAPES)
+async def test_equal_to_django(
+    engine: Engine, mode: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, together, apart = SHAPES[name]
+
+    def compare() -> None:
+        fill()
+        with one_after_the_other(monkeypatch):
+            expected = found(query)
+            with Trips() as slow:
+                assert found(query) == expected
+        for _ in range(3):
+            with Trips() as fast:
+                assert found(query) == expected
+            assert fast.statements == slow.statements
+        if engine.name == "postgresql":
+            assert (fast.count, slow.count) == (together, apart)
+        else:
+            assert fast.flown == 0
+
+    await _core.run(compare)
+
+
+# --- errors
+
+
+ZERO = RawSQL("1 / (pages - pages)", ())
+
+
+def error_of(query: Callable[[], Any]) -> tuple[type[BaseException], str, Any]:
+    """The error of a prefetch, and what the instances had got by then."""
+    instances = list(Books.order_by("pk"))
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is compared
+        django_models.prefetch_related_objects(instances, *query())
+    had = [sorted(getattr(each, "_prefetched_objects_cache", ())) for each in instances]
+    cached = [sorted(each._state.fields_cache) for each in instances]
+    return caught.type, str(caught.value), (had, cached)
+
+
+@pytest.mark.parametrize(
+    "lookups",
+    [
+        ("genres", "author", "wrong"),
+        ("genres", "author", "pages"),
+        ("genres", "notes", "author__wrong"),
+        ("genres", "author", "genres__wrong", "notes"),
+        ("wrong", "genres", "author"),
+        ("genres", "author", "genres__"),
+        ("genres", "author", Prefetch("genres", Genre.objects.filter(pk=1))),
+    ],
+)
+async def test_errors_are_djangos(
+    engine: Engine, mode: str, lookups: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare() -> None:
+        fill()
+        with one_after_the_other(monkeypatch):
+            slow = error_of(lambda: lookups)
+        fast = error_of(lambda: lookups)
+        assert fast[:2] == slow[:2]
+        if "wrong" in str(lookups[-1]):
+            assert fast[2] == slow[2]
+
+    await _core.run(compare)
+
+
+def broken(name: str) -> Prefetch:
+    books = Books.annotate(zero=ZERO)
+    return Prefetch("books", books, to_attr=name)
+
+
+@pytest.mark.parametrize("at", range(3))
+async def test_the_server_refuses_one(database: Engine, mode: str, at: int) -> None:
+    if database.name != "postgresql":
+        return  # SQLite divides by zero
+    alias = database.alias
+    lookups: list[Any] = ["books", "profile"]
+    lookups.insert(at, broken("b"))
+
+    def work() -> None:
+        fill()
+        for _ in range(2):
+            authors = list(Authors.using(alias).order_by("pk"))
+            with Trips() as trips, pytest.raises(DataError, match="division by zero"):
+                django_models.prefetch_related_objects(authors, *lookups)
+            assert trips.flown == 3
+            django_models.prefetch_related_objects(authors, "books", "profile")
+            assert len(authors[3].books.all()) == 3
+        with transaction.atomic(alias):
+            with pytest.raises(DataError), transaction.atomic(alias):
+                django_models.prefetch_related_objects(authors, *lookups[::-1])
+            assert Authors.using(alias).count() == 4
+        with pytest.raises(DataError), transaction.atomic(alias):
+            list(Authors.using(alias).prefetch_related(*lookups))
+        with pytest.raises(InternalError, match="aborted"):
+            goes_on_in_an_aborted_transaction()
+
+    def goes_on_in_an_aborted_transaction() -> None:
+        with transaction.atomic(alias):
+            authors = list(Authors.using(alias))
+            with pytest.raises(DataError):
+                django_models.prefetch_related_objects(authors, *lookups)
+            django_models.prefetch_related_objects(authors, "books__genres", "profile")
+
+    await _core.run(work)
+
+
+# --- where it is not done
+
+
+async def test_not_where_somebody_looks(engine: Engine, mode: str) -> None:
+    def query() -> Any:
+        return list(Books.prefetch_related("author", "genres"))
+
+    def work() -> None:
+        fill()
+        query()
+        with CaptureQueriesContext(connection) as queries, Trips() as trips:
+            query()
+        assert (len(queries), trips.flown) == (3, 0)
+
+        def wrapper(execute: Any, *args: Any) -> Any:
+            return execute(*args)
+
+        with connection.execute_wrapper(wrapper), Trips() as trips:
+            query()
+        assert trips.flown == 0
+        with Trips() as trips:
+            query()
+        assert trips.flown == (2 if engine.name == "postgresql" else 0)
+
+    await _core.run(work)
+
+
+async def test_not_inside_code_of_ones_own(engine: Engine, mode: str) -> None:
+    """The other lookups would run inside its blocks."""
+    depth: list[int] = []
+
+    class Careful(QuerySet[Any]):
+        def _fetch_all(self) -> None:
+            with transaction.atomic():
+                super()._fetch_all()  # type: ignore[misc]
+                depth.append(len(connection.atomic_blocks))
+
+    def work() -> None:
+        fill()
+        for lookups in (("author", "genres"), ("genres", "author")):
+            authors = Prefetch("author", Careful(Author))
+            books = Books.prefetch_related(
+                *[authors if each == "author" else each for each in lookups], "publisher"
+            )
+            for _ in range(2):
+                with Trips() as trips:
+                    list(books.all())
+                assert trips.flown == (2 if engine.name == "postgresql" else 0)
+        assert set(depth) == {1}
+
+    await _core.run(work)
+
+
+async def test_not_what_locks(engine: Engine, mode: str) -> None:
+    def work() -> None:
+        fill()
+        locked = Prefetch("author", Authors.select_for_update(of=()))
+        for _ in range(2):
+            with transaction.atomic():
+                with Trips() as trips:
+                    list(Books.prefetch_related("genres", locked, "publisher"))
+                assert trips.flown == (2 if engine.name == "postgresql" else 0)
+
+    await _core.run(work)
+
+
+async def test_a_manager_of_ones_own_is_known_after_its_first_time(
+    engine: Engine, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mine(Manager[Any]):
+        more: tuple[str, ...] = ()
+
+        def get_queryset(self) -> Any:
+            return super().get_queryset().prefetch_related(*self.more)
+
+    def query() -> Any:
+        return Publisher.objects.prefetch_related(
+            "books__genres", Prefetch("books", Books.filter(pages=1), to_attr="ones")
+        )
+
+    mine = Mine()
+    mine.model, mine.name = Book, "objects"
+    with monkeypatch.context() as patch:
+        patch.setitem(Book._meta.__dict__, "default_manager", mine)
+        relation = vars(Publisher.books)  # type: ignore[attr-defined]
+        patch.delitem(relation, "related_manager_cls", raising=False)
+
+        def work() -> None:
+            fill()
+            flown = []
+            for _ in range(3):
+                with Trips() as trips:
+                    assert found(query) is not None
+                flown.append(trips.flown)
+            assert flown == ([0, 2, 2] if engine.name == "postgresql" else [0, 0, 0])
+            Mine.more = ("genres",)
+            with one_after_the_other(monkeypatch):
+                expected = found(query)
+            for _ in range(3):
+                with Trips() as trips:
+                    assert found(query) == expected
+            assert trips.flown == 0
+
+        await _core.run(work)
+    relation.pop("related_manager_cls", None)
+
+
+# --- what is there already
+
+
+async def test_some_have_it_already(
+    engine: Engine, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def instances() -> list[Book]:
+        books = list(Books.order_by("pk"))
+        django_models.prefetch_related_objects(books[::2], "genres")
+        django_models.prefetch_related_objects(books[::3], "author__profile")
+        return [*books, *books[:2]]
+
+    def query() -> Any:
+        books = instances()
+        django_models.prefetch_related_objects(
+            books, "notes", "author__profile", "genres__books", "publisher"
+        )
+        return tree(books, {})
+
+    def work() -> None:
+        fill()
+        with one_after_the_other(monkeypatch):
+            expected = query()
+        assert query() == expected
+        assert query() == expected
+
+    await _core.run(work)
+
+
+async def test_two_relations_to_the_same_instance(
+    engine: Engine, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first lookup sets is what the second one finds."""
+
+    def query() -> Any:
+        books = list(Books.select_related("author", "publisher").order_by("pk"))
+        notes = list(Notes.order_by("pk"))
+        for book, note in zip(books, notes, strict=True):
+            note.subject = book
+            book.author.books.all()
+        shared = books[1]
+        for note in notes:
+            note._state.fields_cache["subject"] = shared
+        authors = [note.subject.author for note in notes]
+        django_models.prefetch_related_objects(
+            authors, Prefetch("books", Books.filter(pages=1)), "books__genres", "profile"
+        )
+        django_models.prefetch_related_objects(authors, "profile__author__books", "books__notes")
+        return tree([authors, notes], {})
+
+    def work() -> None:
+        fill()
+        with one_after_the_other(monkeypatch):
+            expected = query()
+        assert query() == expected
+
+    await _core.run(work)
+
+
+async def test_content_types_not_known_yet(
+    engine: Engine, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first relation takes two statements then: what it sets is in its place all the same."""
+
+    def query() -> Any:
+        ContentType.objects.clear_cache()
+        return tree(list(Books.prefetch_related("notes", "genres", "author").order_by("pk")), {})
+
+    def work() -> None:
+        fill()
+        with one_after_the_other(monkeypatch):
+            expected = query()
+        for _ in range(2):
+            with Trips() as trips:
+                assert query() == expected
+            assert trips.flown == (3 if engine.name == "postgresql" else 0)
+
+    await _core.run(work)
+
+
+def test_in_plain_code(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill()
+    query = SHAPES["all kinds"][0]
+    with one_after_the_other(monkeypatch):
+        expected = found(query)
+    with Trips() as trips:
+        assert found(query) == expected
+    assert trips.flown == (4 if engine.name == "postgresql" else 0)
+
+
+async def test_awaited(twin: Engine, mode: str) -> None:
+    await _core.run(fill)
+    for _ in range(2):
+        with Trips() as trips:
+            books = await Book.vinyl.prefetch_related("author", "genres", "publisher")
+        assert trips.count == (2 if twin.name == "postgresql" else 4)
+    assert [book.author.name for book in books]
+    with Trips() as trips:
+        async for book in Book.vinyl.prefetch_related("author", "genres").aiterator(2):
+            assert book.author.name
+    assert trips.flown == (2 * 3 if twin.name == "postgresql" else 0)

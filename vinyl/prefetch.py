@@ -1,0 +1,269 @@
+"""``prefetch_related_objects()``, whose lookups travel together where none needs another one.
+
+Django looks up one after the other, a round trip for each level of each. Here those that begin
+with different relations, `grouped`, go to Django's own function side by side, each group in a
+strand of its own (`_core.together`): what comes to a SELECT waits until all the others have, and
+these SELECTs are sent at once.
+
+That is right only if no group reads or sets what another one sets. Each sets its own attribute of
+the instances given, and attributes of those that it has fetched itself. So nothing may lead back
+to the instances given, nor to ones that another group has too; and what is no relation of Django's
+may read anything. From the first lookup on that is not as it should be, all is as ever.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.db import connections
+from django.db import models as django_models
+from django.db.models import Model, Prefetch
+from django.db.models import query as django_query
+from django.db.models.fields.related_descriptors import (
+    ForwardManyToOneDescriptor,
+    ManyToManyDescriptor,
+    ReverseManyToOneDescriptor,
+    ReverseOneToOneDescriptor,
+)
+from django.db.models.manager import BaseManager
+
+from vinyl import direct
+from vinyl._core import LOOP, together, where
+from vinyl.generic import GenericForward
+from vinyl.originals import is_original, methods_unchanged
+from vinyl.related import RelatedMixin
+
+__all__ = ["grouped", "install"]
+
+_django = django_query.prefetch_related_objects
+_PREFETCHED = "_prefetched_objects_cache"
+
+
+def install() -> None:
+    """Take the place of Django's function, if nobody else has. Idempotent."""
+    for module in (django_query, django_models):
+        if module.prefetch_related_objects is _django:
+            module.prefetch_related_objects = prefetch_related_objects
+
+
+@functools.wraps(_django)
+def prefetch_related_objects(model_instances: Any, *related_lookups: Any) -> None:
+    if len(related_lookups) > 1 and type(model_instances) is list and model_instances:
+        link = _link_of(model_instances[0])
+        if link is not None:
+            groups, rest = grouped(model_instances, related_lookups)
+            if groups:
+                _together(link, model_instances, groups)
+                related_lookups = rest
+    _django(model_instances, *related_lookups)
+
+
+def _link_of(instance: Any) -> Any:
+    """The connection by which it was fetched, where its statements can be sent together and
+    nobody would notice."""
+    if where() == LOOP or not isinstance(instance, Model) or instance._state.db is None:
+        return None
+    session = connections[instance._state.db]
+    if session.vendor != "postgresql" or not direct.unseen(session):
+        return None
+    return session.connection
+
+
+def _together(link: Any, instances: list[Any], groups: dict[str, list[Any]]) -> None:
+    before = {name for kept in _kept(instances[0]) for name in kept}
+    link.parks += 1
+    try:
+        together([functools.partial(_django, instances, *each) for each in groups.values()])
+    finally:
+        link.parks -= 1
+    names = [name for name in groups if name not in before]
+    for kept in _kept(instances[0]):
+        if [name for name in kept if name in names] != [name for name in names if name in kept]:
+            _put_in_order(instances, names)
+
+
+def _kept(instance: Any) -> Iterator[dict[str, Any]]:
+    """Where the results of lookups are kept."""
+    yield instance.__dict__.get(_PREFETCHED, {})
+    yield instance._state.fields_cache
+    yield instance.__dict__
+
+
+def _put_in_order(instances: list[Any], names: list[str]) -> None:
+    """Django's: a group that took more than one statement for its first relation came late."""
+    for instance in instances:
+        for kept in _kept(instance):
+            for name in names:
+                if name in kept:
+                    kept[name] = kept.pop(name)
+
+
+# --- which may go side by side
+
+
+def grouped(instances: list[Any], lookups: tuple[Any, ...]) -> tuple[dict[str, list[Any]], Any]:
+    """The lookups of which each group can be looked up without the others, by the name of the
+    attribute that it sets; and the others, which come after. No groups where there is one only."""
+    walks: dict[str, _Walk] = {}
+    groups: dict[str, list[Any]] = {}
+    model = type(instances[0])
+    rest: tuple[Any, ...] = ()
+    for n, lookup in enumerate(lookups):
+        parts = _split(lookup)
+        name = parts[1][0] if parts else ""
+        walk = walks.setdefault(name, _Walk(model))
+        if parts is None or not walk.lookup(model, (), lookup):
+            rest = lookups[n:]
+            break
+        groups.setdefault(name, []).append(lookup)
+    for lookup in rest:
+        parts = _split(lookup)
+        if parts is None or parts[1][0] in groups:
+            return {}, lookups
+    deep = [name for name in groups if walks[name].is_deep]
+    if len(deep) > 1 or any(walks[name].returns for name in deep):
+        # What was there before may lead anywhere, and to the same instances.
+        had = [name for name in deep if walks[name].is_begun(instances, name)]
+        if any(walks[name].returns for name in had):
+            return {}, lookups
+        for name in had[1:]:
+            groups[had[0]] += groups.pop(name)
+    return (groups, rest) if len(groups) > 1 else ({}, lookups)
+
+
+def _split(lookup: Any) -> tuple[list[str], list[str]] | None:
+    """The relations that it goes through, and the attributes that it sets."""
+    if isinstance(lookup, str):
+        names = lookup.split("__")
+        return names, names
+    if type(lookup).__module__ not in _PREFETCH_MODULES or not isinstance(lookup, Prefetch):
+        return None
+    return lookup.prefetch_through.split("__"), lookup.prefetch_to.split("__")
+
+
+#: Of Prefetch and GenericPrefetch, whose import would need the contenttypes app.
+_PREFETCH_MODULES = (Prefetch.__module__, "django.contrib.contenttypes.prefetch")
+
+
+class _Relation(NamedTuple):
+    """Of what a lookup goes through."""
+
+    #: Whose instances are at its end; None: any.
+    model: type[Model] | None
+    single: bool
+    #: Whether its manager's querysets are known to prefetch nothing of their own.
+    plain: bool
+
+
+class _Walk:
+    """Where the lookups of one group lead, in their order."""
+
+    def __init__(self, root: type[Model]) -> None:
+        self._root = root
+        self._done: dict[tuple[str, ...], _Relation] = {}
+        self._attributes: set[str] = set()
+        #: Something is looked up of what was found.
+        self.is_deep = False
+        #: That may be instances of the model given, fetched anew.
+        self.returns = False
+
+    def lookup(self, model: type[Model], path: tuple[str, ...], lookup: Any) -> bool:
+        """Whether it touches only what the group itself has fetched."""
+        parts = _split(lookup)
+        if parts is None:
+            return False
+        queryset = None if isinstance(lookup, str) else lookup.queryset
+        count = len(parts[0])
+        for name, attribute in zip(*parts, strict=True):
+            relation = self._done.get(path)
+            if relation is not None:
+                if not self._goes_on(relation) or relation.model is None:
+                    return False
+                model = relation.model
+            path = (*path, attribute)
+            count -= 1
+            if path in self._done:
+                continue
+            found = _relation(model, name)
+            if found is None or not (found.plain or (count == 0 and queryset is not None)):
+                return False
+            if name != attribute:
+                if hasattr(model, attribute):
+                    return False
+                self._attributes.add(attribute)
+            self._done[path] = found
+        found = self._done[path]
+        return all(
+            found.model is not None and self.lookup(found.model, path, more)
+            for more in getattr(queryset, "_prefetch_related_lookups", ())
+        )
+
+    def _goes_on(self, relation: _Relation) -> bool:
+        """Whether what the relation gives are instances that nobody else has."""
+        self.is_deep = True
+        if relation.model is None or not _is_made_anew(relation.model):
+            return False
+        if _is_related(relation.model, self._root):
+            self.returns = True
+            return not relation.single
+        return True
+
+    def is_begun(self, instances: list[Any], name: str) -> bool:
+        """Whether any instance has the group's attribute already."""
+        if name in self._attributes:
+            return any(hasattr(each, name) for each in instances)
+        if self._done[(name,)].single:
+            return any(name in each._state.fields_cache for each in instances)
+        return any(name in getattr(each, _PREFETCHED, ()) for each in instances)
+
+
+def _is_related(one: type[Model], other: type[Model]) -> bool:
+    """Whether an instance of the one may be an instance of the other."""
+    a, b = one._meta.concrete_model, other._meta.concrete_model
+    return issubclass(a, b) or issubclass(b, a)
+
+
+def _is_made_anew(model: type[Model]) -> bool:
+    """Whether each row gives an instance: no code of the model's own gives one that is kept."""
+    return (
+        getattr(model.from_db, "__func__", None) is Model.from_db.__func__  # type: ignore[attr-defined]
+        and model.__new__ is object.__new__
+        and type(model).__call__ is type.__call__
+    )
+
+
+_READ = ("__get__", "__set__", "get_prefetch_querysets", "get_queryset", "is_cached")
+
+
+def _relation(model: type[Model], name: str) -> _Relation | None:
+    """What Django's function would go through, if that is as Django wrote it."""
+    descriptor: Any = getattr(model, name, None)
+    if descriptor is None or not methods_unchanged(type(descriptor), _READ):
+        return None
+    if isinstance(descriptor, ForwardManyToOneDescriptor):
+        return _single(descriptor.field.remote_field.model)
+    if isinstance(descriptor, ReverseOneToOneDescriptor):
+        return _single(descriptor.related.related_model)
+    if isinstance(descriptor, ReverseManyToOneDescriptor):
+        return _many(descriptor)
+    if isinstance(descriptor, GenericForward):
+        return _Relation(None, single=True, plain=True)
+    return None
+
+
+def _single(model: type[Model]) -> _Relation:
+    get_queryset = type(model._base_manager).get_queryset
+    return _Relation(model, single=True, plain=get_queryset is BaseManager.get_queryset)
+
+
+def _many(descriptor: Any) -> _Relation | None:
+    rel = descriptor.rel
+    manager = descriptor.related_manager_cls
+    if not issubclass(manager, RelatedMixin) or not is_original(manager.get_prefetch_querysets):
+        return None
+    generic = hasattr(rel.field, "content_type_field_name")
+    many = isinstance(descriptor, ManyToManyDescriptor)
+    model = rel.model if generic or (many and not descriptor.reverse) else rel.related_model
+    return _Relation(model, single=False, plain=manager.prefetches_nothing())
