@@ -212,10 +212,7 @@ class BulkInsert:
         if not row or not isinstance(row[0], Column):
             return assemble(fields, value_rows)
         columns = [column.values for column in row]
-        if any(
-            hasattr(field, "get_placeholder") or hasattr(field, "get_placeholder_sql")
-            for field in fields
-        ) or any(
+        if any(map(self.has_placeholder, fields)) or any(
             hasattr(value, "as_sql")
             for column in row
             if not column.plain
@@ -224,6 +221,10 @@ class BulkInsert:
             return assemble(fields, list(zip(*columns, strict=True)))
         placeholders, params = assemble(fields, list(zip(*(c[:2] for c in columns), strict=True)))
         return self.assemble_rows(columns, placeholders, params)
+
+    def has_placeholder(self, field: Any) -> bool:
+        """Whether the field may write another placeholder for a value than for the next."""
+        return hasattr(field, "get_placeholder") or hasattr(field, "get_placeholder_sql")
 
     def assemble_rows(self, columns: list[list[Any]], placeholders: Any, params: Any) -> Any:
         """The placeholders and parameters of all rows, from those of the first two."""

@@ -23,7 +23,7 @@ from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
 
 from vinyl import _core, conf
 from vinyl.direct import execute, unseen
-from vinyl.originals import unchanged
+from vinyl.originals import is_original, unchanged
 
 from .check import PlanMismatch, same
 from .statement import stats
@@ -361,7 +361,8 @@ def _compiled_insert(self: Any, table: Table, write: Write, using: str) -> Any:
 
 
 def _executes_as_django(compiler: Any, django: Any) -> bool:
-    return type(compiler).execute_sql is django.execute_sql
+    method = type(compiler).execute_sql
+    return method is django.execute_sql or is_original(method)
 
 
 # --- UPDATE

@@ -138,7 +138,7 @@ vnl_sqlite_open_wait(const char *name, int uri, int64_t busy_timeout, int cache_
     }
     vnl_sqlite_vfs_tie(conn, "main");
     sqlite3_extended_result_codes(conn->db, 1);
-    if (*rc == SQLITE_OK) {
+    if (*rc == SQLITE_OK && (*rc = vnl_sqlite_batch_install(conn->db)) == SQLITE_OK) {
         vnl_sqlite_slice_install(conn);
     }
     return conn;

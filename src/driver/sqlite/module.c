@@ -175,6 +175,8 @@ module_exec(PyObject *module)
         (state->connection_type = add_type(module, &vnl_connection_spec)) == NULL ||
         add_methods(state->connection_type, vnl_connection_more) < 0 ||
         (state->cursor_type = add_type(module, &vnl_cursor_spec)) == NULL ||
+        (state->batch_type = add_type(module, &vnl_batch_spec)) == NULL ||
+        PyModule_AddIntConstant(module, "BATCH_COLUMNS", VNL_BATCH_COLUMNS) < 0 ||
         PyModule_AddStringConstant(module, "sqlite_version", sqlite3_libversion()) < 0) {
         return -1;
     }
@@ -192,6 +194,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->connection_type);
     Py_VISIT(state->cursor_type);
+    Py_VISIT(state->batch_type);
     for (size_t i = 0; i < sizeof(state->errors) / sizeof(state->errors[0]); i++) {
         Py_VISIT(state->errors[i]);
     }
@@ -213,6 +216,7 @@ module_clear(PyObject *module)
 
     Py_CLEAR(state->connection_type);
     Py_CLEAR(state->cursor_type);
+    Py_CLEAR(state->batch_type);
     for (size_t i = 0; i < sizeof(state->errors) / sizeof(state->errors[0]); i++) {
         Py_CLEAR(state->errors[i]);
     }

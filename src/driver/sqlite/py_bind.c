@@ -1,43 +1,57 @@
 /* Python values into a statement's parameters. */
 #include "py_sqlite.h"
 
-/* How a value's bytes may be bound: those of an object that `keep` holds are
- * not copied. */
-static int
-bind_text(sqlite3_stmt *raw, int at, PyObject *value, int kept)
-{
-    Py_ssize_t len;
-    const char *text = PyUnicode_AsUTF8AndSize(value, &len);
+/* --- a value as SQLite has it: a cell, whose bytes are those of the value or of *keep */
 
-    if (text == NULL) {
+static int
+text_cell(PyObject *value, vnl_sqlite_cell *cell)
+{
+    Py_ssize_t size;
+
+    cell->type = SQLITE_TEXT;
+    cell->bytes = PyUnicode_AsUTF8AndSize(value, &size);
+    if (cell->bytes == NULL) {
         return -1;
     }
-    if (len > INT_MAX) {
+    if (size > INT_MAX) {
         PyErr_SetString(PyExc_OverflowError, "string longer than INT_MAX bytes");
         return -1;
     }
-    return sqlite3_bind_text(raw, at, text, (int)len, kept ? SQLITE_STATIC : SQLITE_TRANSIENT);
+    cell->size = (int)size;
+    return 0;
 }
 
+/* Of an object that cannot change. */
 static int
-bind_buffer(sqlite3_stmt *raw, int at, PyObject *value)
+bytes_cell(PyObject *value, vnl_sqlite_cell *cell)
+{
+    if (PyBytes_GET_SIZE(value) > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "BLOB longer than INT_MAX bytes");
+        return -1;
+    }
+    cell->type = SQLITE_BLOB;
+    cell->bytes = PyBytes_AS_STRING(value);
+    cell->size = (int)PyBytes_GET_SIZE(value);
+    return 0;
+}
+
+/* A copy of what may change. */
+static int
+buffer_cell(PyObject *value, vnl_sqlite_cell *cell, PyObject **keep)
 {
     Py_buffer view;
-    int rc;
+    PyObject *copy;
 
     if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0) {
         return -1;
     }
-    if (view.len > INT_MAX) {
-        PyErr_SetString(PyExc_OverflowError, "BLOB longer than INT_MAX bytes");
-        PyBuffer_Release(&view);
+    copy = PyBytes_FromStringAndSize(view.buf, view.len);
+    PyBuffer_Release(&view);
+    if (copy == NULL) {
         return -1;
     }
-    /* An empty buffer may have no address, which SQLite would take for NULL. */
-    rc = view.len == 0 ? sqlite3_bind_zeroblob(raw, at, 0)
-                       : sqlite3_bind_blob(raw, at, view.buf, (int)view.len, SQLITE_TRANSIENT);
-    PyBuffer_Release(&view);
-    return rc;
+    Py_XSETREF(*keep, copy);
+    return bytes_cell(copy, cell);
 }
 
 static void
@@ -55,7 +69,7 @@ raise_out_of_range(PyObject *value, int at)
 }
 
 static int
-bind_int(sqlite3_stmt *raw, int at, PyObject *value)
+int_cell(PyObject *value, int at, vnl_sqlite_cell *cell)
 {
     int overflow = 0;
     long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
@@ -67,27 +81,47 @@ bind_int(sqlite3_stmt *raw, int at, PyObject *value)
     if (number == -1 && PyErr_Occurred()) {
         return -1;
     }
-    return sqlite3_bind_int64(raw, at, number);
+    cell->type = SQLITE_INTEGER;
+    cell->integer = number;
+    return 0;
 }
 
-/* After adapters had their say. */
 static int
-bind_adapted(vnl_sqlite_state *state, sqlite3_stmt *raw, int at, PyObject *value)
+float_cell(PyObject *value, vnl_sqlite_cell *cell)
+{
+    cell->type = SQLITE_FLOAT;
+    cell->real = PyFloat_AS_DOUBLE(value);
+    return 0;
+}
+
+static int
+null_cell(vnl_sqlite_cell *cell)
+{
+    cell->type = SQLITE_NULL;
+    return 0;
+}
+
+/* Of what an adapter has given, which *keep holds. */
+static int
+adapted_cell(vnl_sqlite_state *state, PyObject *value, int at, vnl_sqlite_cell *cell, PyObject **keep)
 {
     if (value == Py_None) {
-        return sqlite3_bind_null(raw, at);
+        return null_cell(cell);
     }
     if (PyLong_Check(value)) {
-        return bind_int(raw, at, value);
+        return int_cell(value, at, cell);
     }
     if (PyFloat_Check(value)) {
-        return sqlite3_bind_double(raw, at, PyFloat_AS_DOUBLE(value));
+        return float_cell(value, cell);
     }
     if (PyUnicode_Check(value)) {
-        return bind_text(raw, at, value, 0);
+        return text_cell(value, cell);
+    }
+    if (PyBytes_CheckExact(value)) {
+        return bytes_cell(value, cell);
     }
     if (PyObject_CheckBuffer(value)) {
-        return bind_buffer(raw, at, value);
+        return buffer_cell(value, cell, keep);
     }
     vnl_sqlite_fail(state, VNL_E_PROGRAMMING, "Error binding parameter %d: type '%s' is not supported", at,
                     Py_TYPE(value)->tp_name);
@@ -101,31 +135,33 @@ has_adapter(vnl_sqlite_state *state, PyObject *key)
     return PyDict_GetItemWithError(state->adapters, key) != NULL || PyErr_Occurred() != NULL;
 }
 
-/* `kept`: the caller holds the value for as long as the statement runs. */
-static int
-bind_one(vnl_sqlite_state *state, sqlite3_stmt *raw, int at, PyObject *value, int kept)
+int
+vnl_sqlite_cell_of(vnl_sqlite_state *state, PyObject *value, int at, vnl_sqlite_cell *cell, PyObject **keep)
 {
     PyObject *adapted;
-    int rc;
 
     if (PyUnicode_CheckExact(value)) {
-        return bind_text(raw, at, value, kept);
+        return text_cell(value, cell);
     }
     if (PyLong_CheckExact(value)) {
-        return bind_int(raw, at, value);
+        return int_cell(value, at, cell);
     }
     if (value == Py_None) {
-        return sqlite3_bind_null(raw, at);
+        return null_cell(cell);
     }
     if (PyFloat_CheckExact(value)) {
-        return sqlite3_bind_double(raw, at, PyFloat_AS_DOUBLE(value));
+        return float_cell(value, cell);
     }
     if (PyBool_Check(value) && !has_adapter(state, state->bool_key)) {
-        return sqlite3_bind_int(raw, at, value == Py_True);
+        cell->type = SQLITE_INTEGER;
+        cell->integer = value == Py_True;
+        return 0;
     }
-    if (PyByteArray_CheckExact(value) ||
-        (PyBytes_CheckExact(value) && !has_adapter(state, state->bytes_key))) {
-        return bind_buffer(raw, at, value);
+    if (PyByteArray_CheckExact(value)) {
+        return buffer_cell(value, cell, keep);
+    }
+    if (PyBytes_CheckExact(value) && !has_adapter(state, state->bytes_key)) {
+        return bytes_cell(value, cell);
     }
     if (PyErr_Occurred()) {
         return -1;
@@ -134,8 +170,44 @@ bind_one(vnl_sqlite_state *state, sqlite3_stmt *raw, int at, PyObject *value, in
     if (adapted == NULL) {
         return -1;
     }
-    rc = bind_adapted(state, raw, at, adapted);
-    Py_DECREF(adapted);
+    Py_XSETREF(*keep, adapted);
+    return adapted_cell(state, adapted, at, cell, keep);
+}
+
+/* --- binding */
+
+/* `lasts`: the cell's bytes are there for as long as the statement runs. */
+static int
+bind_cell(sqlite3_stmt *raw, int at, const vnl_sqlite_cell *cell, int lasts)
+{
+    sqlite3_destructor_type whose = lasts ? SQLITE_STATIC : SQLITE_TRANSIENT;
+
+    switch (cell->type) {
+    case SQLITE_INTEGER:
+        return sqlite3_bind_int64(raw, at, cell->integer);
+    case SQLITE_FLOAT:
+        return sqlite3_bind_double(raw, at, cell->real);
+    case SQLITE_TEXT:
+        return sqlite3_bind_text(raw, at, cell->bytes, cell->size, whose);
+    case SQLITE_BLOB:
+        return sqlite3_bind_blob(raw, at, cell->bytes, cell->size, whose);
+    default:
+        return sqlite3_bind_null(raw, at);
+    }
+}
+
+/* `kept`: the caller holds the value for as long as the statement runs. */
+static int
+bind_one(vnl_sqlite_state *state, sqlite3_stmt *raw, int at, PyObject *value, int kept)
+{
+    vnl_sqlite_cell cell;
+    PyObject *keep = NULL;
+    int rc = vnl_sqlite_cell_of(state, value, at, &cell, &keep);
+
+    if (rc == 0) {
+        rc = bind_cell(raw, at, &cell, kept && keep == NULL);
+    }
+    Py_XDECREF(keep);
     return rc;
 }
 
@@ -194,9 +266,16 @@ wrong_count(vnl_sqlite_state *state, int wanted, Py_ssize_t given)
     return -1;
 }
 
+static int
+bind_kept_wait(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, int at, PyObject *value)
+{
+    return Py_IS_TYPE(value, state->batch_type) ? vnl_sqlite_batch_bind_wait(state, conn, stmt, at, value)
+                                                : bind_one(state, stmt->raw, at, value, 1);
+}
+
 int
-vnl_sqlite_bind(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, PyObject *params,
-                PyObject **keep)
+vnl_sqlite_bind_wait(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, PyObject *params,
+                     PyObject **keep)
 {
     int wanted = stmt->raw == NULL ? 0 : sqlite3_bind_parameter_count(stmt->raw);
     PyObject *tuple = NULL;
@@ -224,7 +303,8 @@ vnl_sqlite_bind(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt 
         return wrong_count(state, wanted, given);
     }
     for (int i = 0; i < wanted; i++) {
-        if (check(state, conn, bind_one(state, stmt->raw, i + 1, PyTuple_GET_ITEM(tuple, i), 1)) < 0) {
+        int rc = bind_kept_wait(state, conn, stmt, i + 1, PyTuple_GET_ITEM(tuple, i));
+        if (check(state, conn, rc) < 0) {
             sqlite3_clear_bindings(stmt->raw);
             Py_DECREF(tuple);
             return -1;

@@ -358,12 +358,19 @@ get_is_new(PyObject *op, void *Py_UNUSED(closure))
                            is_none(link->isolation_level) && link->weakrefs == NULL);
 }
 
+static PyObject *
+get_is_traced(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(!is_none(((vnl_link *)op)->trace));
+}
+
 static PyGetSetDef getset[] = {
     {"in_transaction", get_in_transaction, NULL, NULL, NULL},
     {"isolation_level", get_isolation_level, set_isolation_level, NULL, NULL},
     {"total_changes", get_total_changes, NULL, NULL, NULL},
     {"pinned", get_pinned, NULL, "Whether state on the server keeps the physical connection here.", NULL},
     {"is_new", get_is_new, NULL, "Whether no physical connection is held and nothing was set.", NULL},
+    {"is_traced", get_is_traced, NULL, "Whether set_trace_callback() has been given one.", NULL},
     {"holds_slot", get_holds_slot, NULL, "Whether a physical connection is held now.", NULL},
     {NULL},
 };

@@ -224,7 +224,7 @@ vnl_cursor_execute_wait(vnl_cursor *self, PyObject *sql, PyObject *params)
     if (start_wait(self, text, len, style_of(self, params == NULL ? Py_None : params)) < 0) {
         goto done;
     }
-    if (vnl_sqlite_bind(link->state, link->conn, self->stmt, params, &self->bound) < 0) {
+    if (vnl_sqlite_bind_wait(link->state, link->conn, self->stmt, params, &self->bound) < 0) {
         vnl_cursor_reset(self);
         goto done;
     }
@@ -252,7 +252,7 @@ run_once_wait(vnl_cursor *self, PyObject *params)
     int was_open = !sqlite3_get_autocommit(link->conn->db);
     int rc;
 
-    if (vnl_sqlite_bind(link->state, link->conn, stmt, params, &self->bound) < 0) {
+    if (vnl_sqlite_bind_wait(link->state, link->conn, stmt, params, &self->bound) < 0) {
         return -1;
     }
     do { /* rows of a RETURNING clause are not kept */

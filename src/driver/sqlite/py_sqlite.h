@@ -20,7 +20,7 @@ typedef enum vnl_sqlite_decoder {
 } vnl_sqlite_decoder;
 
 typedef struct vnl_sqlite_state {
-    PyTypeObject *connection_type, *cursor_type;
+    PyTypeObject *connection_type, *cursor_type, *batch_type;
     /* sqlite3's error classes, in the order of vnl_sqlite_error_kind. */
     PyObject *errors[9];
     PyObject *adapt, *adapters, *converters, *prepare_protocol;
@@ -127,8 +127,20 @@ void vnl_sqlite_put_error(PyObject *error); /* steals; NULL does nothing */
 /* --- py_bind.c */
 /* Binds a sequence or mapping; *keep gets what must outlive the statement.
  * -1 with an exception. */
-int vnl_sqlite_bind(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, PyObject *params,
-                    PyObject **keep);
+int vnl_sqlite_bind_wait(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt,
+                         PyObject *params, PyObject **keep);
+/* Parameter `at` as a cell, by way of the registered adapters.  Its bytes are the
+ * value's own, or those of what *keep (NULL before) then holds, a new reference.
+ * 0, or -1 with an exception. */
+int vnl_sqlite_cell_of(vnl_sqlite_state *state, PyObject *value, int at, vnl_sqlite_cell *cell,
+                       PyObject **keep);
+
+/* --- py_batch.c */
+extern PyType_Spec vnl_batch_spec;
+/* Binds a Batch, which the caller holds for as long as it is bound: 0, SQLite's
+ * code, or -1 with an exception. */
+int vnl_sqlite_batch_bind_wait(vnl_sqlite_state *state, vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt, int at,
+                               PyObject *batch);
 
 /* --- py_row.c */
 /* The columns of a statement that has been stepped; borrowed from it. */

@@ -41,6 +41,7 @@ typedef enum vnl_sqlite_kind {
 } vnl_sqlite_kind;
 
 typedef struct vnl_sqlite_conn vnl_sqlite_conn;
+typedef struct vnl_sqlite_batch vnl_sqlite_batch;
 
 typedef struct vnl_sqlite_stmt {
     struct vnl_sqlite_stmt *newer, *older; /* in the cache's list */
@@ -146,6 +147,29 @@ void vnl_sqlite_cache_clear(vnl_sqlite_conn *conn);
 char *vnl_sqlite_convert(const char *sql, size_t len, vnl_sqlite_style style, size_t *out_len, int *rc);
 /* Sets kind, writes and pragma of a statement that is yet to be prepared. */
 int vnl_sqlite_classify(vnl_sqlite_stmt *stmt, const char *sql);
+
+/* --- batch.c: the rows of one INSERT, as the table vinyl_batch(?) */
+/* A value; the bytes of a text or a blob belong to whoever filled it in. */
+typedef struct vnl_sqlite_cell {
+    int type; /* SQLITE_INTEGER, FLOAT, TEXT, BLOB; anything else: NULL */
+    int size; /* of the bytes */
+    union {
+        int64_t integer;
+        double real;
+        const char *bytes; /* not NULL */
+    };
+} vnl_sqlite_cell;
+
+#define VNL_BATCH_COLUMNS 100 /* c0 to c99 */
+
+/* Its cells, row by row, are NULLs to be filled in.  NULL: too many, or no memory. */
+vnl_sqlite_batch *vnl_sqlite_batch_new(int rows, int columns);
+vnl_sqlite_cell *vnl_sqlite_batch_cells(vnl_sqlite_batch *batch);
+void vnl_sqlite_batch_free(void *batch);
+/* Steals it, on failure too; what its cells point to has to live until the
+ * parameter is cleared. */
+int vnl_sqlite_batch_bind(sqlite3_stmt *raw, int at, vnl_sqlite_batch *batch);
+int vnl_sqlite_batch_install(sqlite3 *db);
 
 /* --- exec.c */
 /* SQLITE_ROW, SQLITE_DONE or an error code.  `first`: no row was read yet, so
