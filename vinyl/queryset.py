@@ -21,6 +21,7 @@ from django.db.models.sql.query import Query
 from vinyl import conf
 from vinyl._core import FIBER, PLAIN, Operation, awaited_expression, where, written_in_coroutine
 from vinyl.aliases import require, vinyl_alias
+from vinyl.batches import insert_together, may_travel
 from vinyl.exceptions import NotFetched
 from vinyl.inserting import assign_returned, split_new
 from vinyl.instance import settle
@@ -177,8 +178,10 @@ class VinylQuerySetMixin(_Fetching):
         split = split_new(self.model, objs)
         return super()._prepare_for_bulk_create(objs) if split is None else split  # type: ignore[misc]
 
-    def _batched_insert(self, objs: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
-        rows = super()._batched_insert(objs, fields, *args, **kwargs)  # type: ignore[misc]
+    def _batched_insert(self, objs: Any, fields: Any, batch_size: Any, **kwargs: Any) -> Any:
+        insert = functools.partial(super()._batched_insert, objs, fields, batch_size, **kwargs)  # type: ignore[misc]
+        together = may_travel(self.db, objs, fields, batch_size)
+        rows = insert_together(self, insert) if together else insert()
         return assign_returned(self.model, objs, fields, rows, self.db)
 
     def using(self, alias: str | None) -> Any:

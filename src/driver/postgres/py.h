@@ -129,6 +129,7 @@ typedef struct pg_link {
     int pins;          /* server-side cursors held open outside a transaction */
     int strict_commit; /* a COMMIT that rolled back raises */
     int parks;         /* not 0: in a strand, a SELECT waits for those of the others */
+    int parks_writes;  /* not 0: so does every statement */
     int committed;     /* a COMMIT that was interrupted took place; -1: not known */
     int sticky;        /* the server's session holds state of ours: not for others */
     int listening;     /* notifications are kept for notifies() */

@@ -477,6 +477,8 @@ static PyMemberDef link_members[] = {
      "knows."},
     {"parks", T_INT, offsetof(pg_link, parks), 0,
      "Not 0: in a strand (_core.together) a SELECT waits for those of the others, to be sent with them."},
+    {"parks_writes", T_INT, offsetof(pg_link, parks_writes), 0,
+     "The same for every statement, and they keep their order."},
     {"config", T_OBJECT, offsetof(pg_link, config), READONLY, "The Config."},
     {"pool", T_OBJECT, offsetof(pg_link, pool), READONLY, "The pool, or None."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(pg_link, weakrefs), READONLY, NULL},

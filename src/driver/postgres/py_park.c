@@ -1,4 +1,4 @@
-/* The SELECTs of several strands, sent together (py_flight.c). */
+/* The SELECTs of several strands, or the INSERTs of a bulk_create(), sent together (py_flight.c). */
 #include "py.h"
 
 #include <string.h>
@@ -11,10 +11,14 @@ typedef struct {
     int flown;
 } pg_parked;
 
-/* It reads, locks and leaves nothing, so that nobody can tell when it ran. */
+/* It reads, locks and leaves nothing, so that nobody can tell when it ran.  Where what writes is parked, all
+ * is, and keeps its order. */
 static int
 may_park(const pg_link *link, const pg_request *request)
 {
+    if (link->parks_writes) {
+        return !link->closed && !link->broken && !link->copying;
+    }
     return !link->closed && !link->broken && !link->copying && request->nliteral == 0 &&
            (request->sql->flags & ~(VNL_SQL_SHARE | VNL_SQL_NAMED)) == (VNL_SQL_DML | VNL_SQL_ROWS) &&
            request->text.len > 6 && memcmp(request->text.data, "SELECT", 6) == 0;
@@ -38,6 +42,9 @@ send_wait(pg_link *link, pg_parked **parked, int n)
             parked[i]->leg.sync = sync;
             legs[count] = parked[i]->leg;
             of[count++] = parked[i];
+        }
+        else if (link->parks_writes) {
+            goto done;
         }
     }
     if (count < 2) {
@@ -96,7 +103,7 @@ pg_park_run_wait(pg_cursor *cur, PyObject *query, PyObject *params, PGresult **r
     pg_link *link = cur->link;
     pg_binding binding = cur->server_side ? PG_BIND_SERVER : PG_BIND_AUTO;
     int rc = 0;
-    if (link == NULL || !link->parks || !vnl_pg_core->strand_parks()) {
+    if (link == NULL || !(link->parks || link->parks_writes) || !vnl_pg_core->strand_parks()) {
         return 0;
     }
     if (pg_cursor_set_statement(cur, query, params) < 0) {

@@ -1,0 +1,68 @@
+"""The INSERTs of one ``bulk_create()``, sent together on PostgreSQL.
+
+Django inserts one batch after the other, a round trip each. Here its loop is run first and only
+notes the batches; then each is inserted by Django's own method in a strand (`_core.together`), and
+what comes to its INSERT waits until the others have too.
+
+The first batch goes alone: with it the transaction begins, and the server sees the statement. So
+whatever is wrong with all of them is known before more is sent.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models.fields import DateField, DateTimeField, Field, TimeField
+
+from vinyl import direct
+from vinyl._core import together
+
+__all__ = ["insert_together", "may_travel"]
+
+#: So many are sent at once: their values are in memory together.
+MOST = 8
+
+#: They give a value that does not depend on what was inserted before, and do nothing else.
+_PRE_SAVE = frozenset({cls.pre_save for cls in (Field, DateField, DateTimeField, TimeField)})
+
+
+def may_travel(alias: str, objs: Any, fields: Any, batch_size: Any) -> bool:
+    """Whether ``objs`` go in several batches that may be sent together, and nobody would notice."""
+    if not isinstance(batch_size, int) or not 0 < 2 * batch_size < len(objs):
+        return False
+    session = connections[alias]
+    return (
+        session.vendor == "postgresql"
+        and direct.unseen(session)
+        and all(getattr(type(field), "pre_save", None) in _PRE_SAVE for field in fields)
+    )
+
+
+def insert_together(queryset: Any, batched_insert: Callable[[], Any]) -> list[Any]:
+    """What ``batched_insert``, Django's ``_batched_insert`` of these objects, would return."""
+    insert = queryset._insert
+    calls: list[Callable[[], Any]] = []
+
+    def note(*args: Any, **kwargs: Any) -> list[Any]:
+        calls.append(functools.partial(insert, *args, **kwargs))
+        return []
+
+    with transaction.atomic(using=queryset.db, savepoint=False):
+        queryset._insert = note
+        try:
+            batched_insert()
+        finally:
+            del queryset._insert
+        rows = [calls[0]()]
+        link = connections[queryset.db].connection
+        link.parks_writes += 1
+        try:
+            for start in range(1, len(calls), MOST):
+                rows += together(calls[start : start + MOST])
+        finally:
+            link.parks_writes -= 1
+    return list(chain.from_iterable(rows))
