@@ -288,6 +288,9 @@ int pg_flight_raise(pg_link *link, const pg_leg *legs, int n);
 PyObject *pg_link_execute_together(PyObject *link, PyObject *args, PyObject *kwargs);
 
 /* --- py_share.c --- */
+/* Whether it may run on a connection in use: it only reads, leaves nothing behind, wants nothing of its
+ * connection, and is quick. */
+int pg_share_may(const pg_cursor *cursor, const pg_request *request);
 /* Runs the request on a connection in use where it may and would have to wait for one.  1 with a result;
  * 0: to be run in the usual way, for which a connection may have been taken; -1 with an exception. */
 int pg_share_run_wait(pg_cursor *cursor, pg_request *request, PGresult **result);

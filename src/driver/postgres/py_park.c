@@ -5,8 +5,8 @@
 
 /* On the heap: the hub reads it while its strand is switched out. */
 typedef struct {
-    vnl_park park; /* first, so that one pointer is both */
-    pg_link *link; /* borrowed of the cursor, whose execute() is parked */
+    vnl_park park;     /* first, so that one pointer is both */
+    pg_cursor *cursor; /* borrowed: its execute() is parked */
     pg_leg leg;
     int flown;
 } pg_parked;
@@ -64,14 +64,19 @@ done:
 static int
 fly_wait(vnl_park **parks, int n)
 {
-    pg_link *link = ((pg_parked *)parks[0])->link;
+    pg_parked **parked = (pg_parked **)parks;
+    pg_link *link = parked[0]->cursor->link;
     if (pg_link_enter_wait(link) < 0) {
         return -1;
     }
-    /* Where they would have to wait for a connection each may find room on another's. */
-    int rc = pg_link_attach_free_wait(link);
+    /* Where they would have to wait for a connection, each may find room on another's. */
+    int share = 1;
+    for (int i = 0; i < n; i++) {
+        share &= pg_share_may(parked[i]->cursor, &parked[i]->leg.request);
+    }
+    int rc = share ? pg_link_attach_free_wait(link) : pg_link_attach_wait(link) < 0 ? -1 : 1;
     if (rc > 0) {
-        rc = send_wait(link, (pg_parked **)parks, n);
+        rc = send_wait(link, parked, n);
     }
     if (rc == 0) {
         rc = pg_link_notices(link);
@@ -89,7 +94,7 @@ outcome(pg_parked *parked, PGresult **result)
         return 0;
     }
     if (leg->status != VNL_PG_OK) {
-        pg_raise_status(parked->link->state, leg->status, leg->result, NULL);
+        pg_raise_status(parked->cursor->link->state, leg->status, leg->result, NULL);
         return -1;
     }
     *result = leg->result;
@@ -115,7 +120,7 @@ pg_park_run_wait(pg_cursor *cur, PyObject *query, PyObject *params, PGresult **r
         return -1;
     }
     parked->park = (vnl_park){fly_wait, link};
-    parked->link = link;
+    parked->cursor = cur;
     if (pg_request_init(link->state, &parked->leg.request, pg_link_ctx(link), cur->sql, cur->params,
                         binding) < 0) {
         PyMem_Free(parked);
