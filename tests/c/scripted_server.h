@@ -172,9 +172,10 @@ server_execute(scripted_server *server)
     char tag[32] = "INSERT 0 1", byte;
     server_note(server, sql);
     if (strcmp(sql, "DIE") == 0) {
+        server_flush(server);
         return 0;
     }
-    if (strcmp(sql, "HANG") == 0 && (!server_flush(server) || read(server->hung[0], &byte, 1) < 0)) {
+    if (strcmp(sql, "HANG") == 0 && read(server->hung[0], &byte, 1) < 0) {
         return 0;
     }
     if (strncmp(sql, "FAIL", 4) == 0 || (server->txn == 'E' && strcmp(sql, "COMMIT") != 0)) {
@@ -233,10 +234,14 @@ server_serve(scripted_server *server, char kind, const char *body)
             return 0;
         }
         break;
+    case 'H':
+        return server_flush(server);
     default:
         break;
     }
-    return atomic_load(&server->gate) > 0 || server_flush(server);
+    /* As the real one, which keeps what it says until it is a block, a Flush, a Sync or an error. */
+    return atomic_load(&server->gate) > 0 || (server->nout < 8192 && !server->skipping) ||
+           server_flush(server);
 }
 
 static int

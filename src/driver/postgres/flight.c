@@ -106,9 +106,10 @@ skip_wait(vnl_pg_conn *conn, int count, int64_t deadline)
     return VNL_PG_OK;
 }
 
-/* How many of the deferred statements were sent with the legs, or -1. */
+/* How many of the deferred statements were sent with the legs, or -1.  `flush`: the server is to answer each
+ * when it is done, which it would not before a Sync. */
 static int
-send_all(vnl_pg_conn *conn, const vnl_pg_leg *legs, int n)
+send_all(vnl_pg_conn *conn, const vnl_pg_leg *legs, int n, int flush)
 {
     int later = send_later(conn);
     for (int i = 0; i < n && later >= 0; i++) {
@@ -119,7 +120,8 @@ send_all(vnl_pg_conn *conn, const vnl_pg_leg *legs, int n)
                 return -1;
             }
         }
-        if ((legs[i].sync || i == n - 1) && !PQpipelineSync(conn->pg)) {
+        int syncs = legs[i].sync || i == n - 1;
+        if ((syncs && !PQpipelineSync(conn->pg)) || (!syncs && flush && !PQsendFlushRequest(conn->pg))) {
             return -1;
         }
     }
@@ -212,7 +214,7 @@ vnl_pg_flight_wait(vnl_pg_conn *conn, vnl_pg_leg *legs, int n, int64_t deadline,
         return ended(legs, n, vnl_pg_unsent(conn));
     }
     conn->inflight = 1;
-    int later = send_all(conn, legs, n);
+    int later = send_all(conn, legs, n, limit > 0);
     if (later < 0) {
         return ended(legs, n, VNL_PG_LOST);
     }

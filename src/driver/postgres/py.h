@@ -8,6 +8,7 @@
  * py_hold.c    which physical connection it holds, who uses it
  * py_run.c     one statement: prepared or not, tried again or not; py_share.c on another task's connection
  * py_flight.c  several statements sent together; py_together.c their Python face, py_park.c those of strands
+ * py_held.c    statements that are kept until the next one or COMMIT carries them
  * py_cursor.c  Cursor; py_named.c server-side cursors; py_copy.c COPY; py_info.c connection.info
  */
 #ifndef VNL_PG_PY_H
@@ -111,6 +112,8 @@ vnl_pg_query pg_request_query(const pg_request *request);
 void pg_request_clear(pg_request *request);
 
 /* --- py_link.c --- */
+struct pg_held;
+
 typedef struct pg_link {
     PyObject_HEAD
     pg_state *state;
@@ -125,15 +128,16 @@ typedef struct pg_link {
     const void *user; /* while busy: the fiber or the thread that uses it */
     vnl_node turns;   /* who waits for it */
     int autocommit;
-    int broken;        /* lost inside a transaction, which is gone */
-    int pins;          /* server-side cursors held open outside a transaction */
-    int strict_commit; /* a COMMIT that rolled back raises */
-    int parks;         /* not 0: in a strand, a SELECT waits for those of the others */
-    int parks_writes;  /* not 0: so does every statement */
-    int committed;     /* a COMMIT that was interrupted took place; -1: not known */
-    int sticky;        /* the server's session holds state of ours: not for others */
-    int listening;     /* notifications are kept for notifies() */
-    uint64_t txn;      /* counts transactions */
+    int broken;           /* lost inside a transaction, which is gone */
+    int pins;             /* server-side cursors held open outside a transaction */
+    int strict_commit;    /* a COMMIT that rolled back raises */
+    int parks;            /* not 0: in a strand, a SELECT waits for those of the others */
+    int parks_writes;     /* not 0: so does every statement */
+    int committed;        /* a COMMIT that was interrupted took place; -1: not known */
+    int sticky;           /* the server's session holds state of ours: not for others */
+    int listening;        /* notifications are kept for notifies() */
+    uint64_t txn;         /* counts transactions */
+    struct pg_held *held; /* NULL: no statement is kept */
     PyObject *isolation_level, *read_only, *deferrable; /* or None */
     PyObject *notice_handlers;
     PyObject *weakrefs;
@@ -144,8 +148,11 @@ vnl_decode_ctx *pg_link_ctx(pg_link *link);
 /* Values are decoded as `conn` sends them. */
 void pg_link_sync_parameters(pg_link *link, const vnl_pg_conn *conn);
 /* --- py_hold.c */
-/* Nobody else uses the link until leave; waits for who does now.  Checks that it is open. */
+/* Nobody else uses the link until leave; waits for who does now.  Checks that it is open, and sends what is
+ * held. */
 int pg_link_enter_wait(pg_link *link);
+/* The same for who carries, sends or drops what is held. */
+int pg_link_enter_holding_wait(pg_link *link);
 /* Gives the slot back when nothing holds it. */
 void pg_link_leave(pg_link *link);
 /* Makes sure that there is a live physical connection.  Entered only. */
@@ -282,6 +289,20 @@ int pg_flight_fits(const pg_link *link, const pg_request *request, int first);
 int pg_flight_run_wait(pg_link *link, pg_leg *legs, int n, const char *end);
 /* Raises the error of the first leg that was refused: -1; 0 without one. */
 int pg_flight_raise(pg_link *link, const pg_leg *legs, int n);
+
+/* --- py_held.c --- */
+/* Connection.hold(beginnings), Connection.release(send) */
+PyObject *pg_link_hold(PyObject *link, PyObject *beginnings);
+PyObject *pg_link_release(PyObject *link, PyObject *send);
+int pg_held_any(const pg_link *link);
+/* Keeps the cursor's statement, or sends it with those that are kept.  1 when that was done, *result NULL
+ * when it is kept; 0: it is to be run in the usual way; -1 with an exception.  link->held is not NULL. */
+int pg_held_execute_wait(pg_cursor *cursor, pg_binding binding, PGresult **result);
+/* Sends what is held, then `end` if not NULL: 0, or -1 with an exception.  Nothing is held afterwards. */
+int pg_held_send_wait(pg_link *link, const char *end);
+void pg_held_drop(pg_link *link);
+/* The same, and none is kept any more. */
+void pg_held_end(pg_link *link);
 
 /* --- py_together.c --- */
 /* Connection.execute_together(statements, *, reads=False) */

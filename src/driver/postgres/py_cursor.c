@@ -179,7 +179,7 @@ execute_wait(pg_cursor *cur, PyObject *query, PyObject *params)
     }
     PGresult *result = NULL;
     int flown = pg_park_run_wait(cur, query, params, &result);
-    if (flown < 0 || pg_cursor_check_open(cur) < 0 || pg_link_enter_wait(cur->link) < 0) {
+    if (flown < 0 || pg_cursor_check_open(cur) < 0 || pg_link_enter_holding_wait(cur->link) < 0) {
         PQclear(result);
         return -1;
     }
@@ -190,8 +190,12 @@ execute_wait(pg_cursor *cur, PyObject *query, PyObject *params)
     }
     pg_cursor_reset(cur);
     pg_binding binding = cur->server_side ? PG_BIND_SERVER : PG_BIND_AUTO;
-    int rc = flown ? 0 : pg_cursor_run_wait(cur, binding, &result);
-    if (rc == 0) {
+    int held = !flown && cur->link->held != NULL ? pg_held_execute_wait(cur, binding, &result) : 0;
+    int rc = flown || held > 0 ? 0 : held < 0 ? -1 : pg_cursor_run_wait(cur, binding, &result);
+    if (rc == 0 && result == NULL) {
+        cur->rowcount = 0; /* it is held */
+    }
+    else if (rc == 0) {
         rc = pg_cursor_take(cur, result);
     }
     if (rc == 0) {

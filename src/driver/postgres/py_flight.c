@@ -92,7 +92,8 @@ find_stmts(pg_link *link, pg_leg *legs, int n)
     vnl_pg_stmts *stmts = &link->conn->stmts;
     int have_room = stmts->count + n <= stmts->size;
     for (int i = 0; i < n; i++) {
-        legs[i].stmt = pg_use_stmt(link->conn, &legs[i].request);
+        int kept = (legs[i].request.sql->flags & VNL_SQL_DML) != 0;
+        legs[i].stmt = kept ? pg_use_stmt(link->conn, &legs[i].request) : NULL;
     }
     for (int i = 0; i < n; i++) {
         const pg_request *request = &legs[i].request;

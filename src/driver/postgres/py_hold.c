@@ -11,7 +11,7 @@
 int
 pg_link_in_txn(pg_link *link)
 {
-    if (link->broken) {
+    if (link->broken || pg_held_any(link)) {
         return 1;
     }
     if (link->conn == NULL) {
@@ -106,6 +106,19 @@ raise_busy(const pg_link *link)
 
 int
 pg_link_enter_wait(pg_link *link)
+{
+    if (pg_link_enter_holding_wait(link) < 0) {
+        return -1;
+    }
+    if (pg_held_any(link) && pg_held_send_wait(link, NULL) < 0) {
+        pg_link_leave(link);
+        return -1;
+    }
+    return 0;
+}
+
+int
+pg_link_enter_holding_wait(pg_link *link)
 {
     int has_turn = 0;
     Py_INCREF(link);

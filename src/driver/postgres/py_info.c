@@ -105,6 +105,7 @@ get_transaction_status(PyObject *op, void *unused)
 {
     pg_link *link = ((pg_info *)op)->link;
     long status = link->broken         ? PQTRANS_UNKNOWN
+                  : pg_held_any(link)  ? PQTRANS_INTRANS
                   : link->conn == NULL ? PQTRANS_IDLE
                                        : (long)vnl_pg_txn(link->conn);
     PyObject *module = PyImport_ImportModule("psycopg.pq");

@@ -157,6 +157,7 @@ link_close(PyObject *op, PyObject *unused)
         return pg_raise(self->state, "InterfaceError", "another statement is running on this connection");
     }
     self->closed = 1;
+    pg_held_end(self);
     if (self->conn == NULL) {
         Py_RETURN_NONE;
     }
@@ -362,11 +363,11 @@ get_is_new(PyObject *op, void *closure)
 {
     pg_link *self = (pg_link *)op;
     return PyBool_FromLong(self->pool != NULL && self->conn == NULL && self->slot == NULL && !self->busy &&
-                           !self->closed && !self->copying && !self->broken && !self->sticky &&
-                           !self->listening && self->pins == 0 && self->autocommit && self->strict_commit &&
-                           self->own_ctx == NULL && self->notice_handlers == NULL && self->weakrefs == NULL &&
-                           self->isolation_level == Py_None && self->read_only == Py_None &&
-                           self->deferrable == Py_None);
+                           self->held == NULL && !self->closed && !self->copying && !self->broken &&
+                           !self->sticky && !self->listening && self->pins == 0 && self->autocommit &&
+                           self->strict_commit && self->own_ctx == NULL && self->notice_handlers == NULL &&
+                           self->weakrefs == NULL && self->isolation_level == Py_None &&
+                           self->read_only == Py_None && self->deferrable == Py_None);
 }
 
 static PyObject *
@@ -425,6 +426,7 @@ link_dealloc(PyObject *op)
     PyObject *error_type = NULL, *error = NULL, *trace = NULL;
     PyErr_Fetch(&error_type, &error, &trace);
     pg_link_warn_dropped(self);
+    pg_held_end(self);
     pg_link_detach(self, 0);
     PyErr_Restore(error_type, error, trace);
     link_clear(op);
@@ -443,6 +445,13 @@ static PyMethodDef link_methods[] = {
     {"execute_together", _PyCFunction_CAST(pg_link_execute_together), METH_VARARGS | METH_KEYWORDS,
      "execute_together(statements, *, reads=False): executes pairs of a statement and its parameters, a new\n"
      "cursor for each; inside a transaction, or with reads (they are SELECTs), in one round trip."},
+    {"hold", pg_link_hold, METH_O,
+     "hold(beginnings): from now on an INSERT, UPDATE or DELETE of the running fiber that begins with one "
+     "of\n"
+     "these texts, inside a transaction, may be kept and sent with the next statement or COMMIT; its "
+     "rowcount\n"
+     "is 0. False when somebody else has asked for it."},
+    {"release", pg_link_release, METH_O, "release(send): ends that; what is kept is sent, or dropped."},
     {"commit", (PyCFunction)pg_link_commit, METH_NOARGS,
      "Commits. Raises InFailedSqlTransaction when the server rolled back instead."},
     {"rollback", (PyCFunction)pg_link_rollback, METH_NOARGS,

@@ -160,15 +160,19 @@ end_transaction(pg_link *link, const char *sql)
 PyObject *
 pg_link_commit(pg_link *link, PyObject *unused)
 {
-    if (pg_link_enter_wait(link) < 0) {
+    if (pg_link_enter_holding_wait(link) < 0) {
         return NULL;
     }
     int rc = 0;
     link->committed = 0;
     if (link->broken) {
+        pg_held_drop(link);
         pg_raise(link->state, "OperationalError",
                  "the connection was lost inside the transaction: nothing was committed");
         rc = -1;
+    }
+    else if (pg_held_any(link)) {
+        rc = pg_held_send_wait(link, "COMMIT");
     }
     else if (pg_link_in_txn(link)) {
         rc = end_transaction(link, "COMMIT");
@@ -180,10 +184,11 @@ pg_link_commit(pg_link *link, PyObject *unused)
 PyObject *
 pg_link_rollback(pg_link *link, PyObject *unused)
 {
-    if (pg_link_enter_wait(link) < 0) {
+    if (pg_link_enter_holding_wait(link) < 0) {
         return NULL;
     }
     int rc = 0;
+    pg_held_drop(link);
     if (link->broken) {
         link->broken = 0; /* the server rolled back when it lost us */
     }
@@ -200,7 +205,7 @@ pg_link_set_autocommit(pg_link *link, int value)
     if (link->autocommit == value && !link->closed) {
         return 0;
     }
-    if (pg_link_enter_wait(link) < 0) {
+    if (pg_link_enter_holding_wait(link) < 0) {
         return -1;
     }
     int rc = 0;
