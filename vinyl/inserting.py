@@ -105,14 +105,14 @@ def value_rule(field: Any, connection: Any) -> Rule | None:
         return _integers(field, ops)
     if base is django_fields.UUIDField:
         native = connection.features.has_native_uuid_field
-        return classes, None, None if native else operator.attrgetter("hex")
+        return classes, None, None if native else ops.uuid_hex
     if base is django_fields.DurationField:
         return (classes, None, None) if connection.features.has_native_duration_field else None
     test = None
     if base is django_fields.DecimalField:
         test = decimal.Decimal.is_finite
     elif base is django_fields.DateTimeField and settings.USE_TZ:
-        test = datetime.datetime.utcoffset
+        test = _core.is_aware
     name = _ADAPTERS.get(base)
     return classes, test, None if name is None else _adapter(field, ops, name)
 
@@ -240,6 +240,11 @@ class BulkInsertOperations:
 
     #: Functions of the backend that give a value back as it is.
     adapts_nothing: frozenset[Any] = frozenset({BaseDatabaseOperations.adapt_decimalfield_value})
+
+    @staticmethod
+    def uuid_hex(value: uuid.UUID) -> str:
+        """A UUID as it is stored where there is no type of its own."""
+        return value.hex
 
     def bulk_insert_sql(self, fields: Any, placeholder_rows: Any) -> str:
         if isinstance(placeholder_rows, PlainRows):

@@ -112,6 +112,30 @@ vnl_uuid_number(const unsigned char *bytes)
 #endif
 }
 
+/* The 16 bytes of what is exactly a uuid.UUID: 1; 0 where it is not that, or its
+ * number is not the usual one. */
+static inline int
+vnl_uuid_bytes(const vnl_uuids *self, PyObject *uuid, unsigned char *bytes)
+{
+    PyObject *number = NULL;
+    int rc = -1;
+    if (!Py_IS_TYPE(uuid, self->type)) {
+        return 0;
+    }
+    number = self->int_at > 0 ? Py_XNewRef(*(PyObject **)((char *)uuid + self->int_at))
+                              : PyObject_GetAttr(uuid, self->str_int);
+    if (number != NULL && PyLong_CheckExact(number)) {
+#if PY_VERSION_HEX >= 0x030D0000
+        rc = _PyLong_AsByteArray((PyLongObject *)number, bytes, 16, 0, 0, 0);
+#else
+        rc = _PyLong_AsByteArray((PyLongObject *)number, bytes, 16, 0, 0);
+#endif
+    }
+    Py_XDECREF(number);
+    PyErr_Clear(); /* whoever asks it as Python does meets its error */
+    return rc == 0;
+}
+
 /* New reference to the UUID of 16 bytes. */
 static inline PyObject *
 vnl_uuid_new(const vnl_uuids *self, const unsigned char *bytes)

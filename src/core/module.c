@@ -269,6 +269,7 @@ intern_names(vnl_state *state)
         {&state->str_vinyl_read, "_vinyl_read"},
         {&state->str_ops, "ops"},
         {&state->str_as_sql, "as_sql"},
+        {&state->str_utcoffset, "utcoffset"},
         {&state->str_resolve_expression, "resolve_expression"},
         {&state->str_prepare_database_save, "prepare_database_save"},
         {&state->str_atomic_blocks, "atomic_blocks"},

@@ -62,6 +62,7 @@ typedef struct {
     PyObject *str_vinyl_read;
     PyObject *str_ops;
     PyObject *str_as_sql;
+    PyObject *str_utcoffset;
     PyObject *str_resolve_expression;
     PyObject *str_prepare_database_save;
     PyObject *str_atomic_blocks;

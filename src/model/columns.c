@@ -6,6 +6,8 @@
 
 #include "core/state.h"
 
+#include <datetime.h>
+
 int
 vnl_value_is_plain(const vnl_value_rule *rule, PyObject *value)
 {
@@ -191,11 +193,27 @@ split_new(PyObject *module, PyObject *args)
     return pair;
 }
 
+/* Whether utcoffset() is not None: a rule's test. */
+static PyObject *
+is_aware(PyObject *module, PyObject *value)
+{
+    if (PyDateTime_CheckExact(value) && PyDateTime_DATE_GET_TZINFO(value) == PyDateTime_TimeZone_UTC) {
+        Py_RETURN_TRUE;
+    }
+    PyObject *offset = PyObject_CallMethodNoArgs(value, vnl_core->str_utcoffset);
+    if (offset == NULL) {
+        return NULL;
+    }
+    Py_DECREF(offset);
+    return PyBool_FromLong(offset != Py_None);
+}
+
 static PyMethodDef columns_methods[] = {
     {"plain_column", plain_column, METH_VARARGS,
      "plain_column(objects, attname, types, test, wrap, /)\n--\n\n"
      "The attribute of each object as an INSERT's parameter: None, or wrap(value). The answer is None\n"
      "where the class of a value is not one of types, or test(value) is None or False."},
+    {"is_aware", is_aware, METH_O, "is_aware(datetime, /)\n--\n\nWhether its utcoffset() is not None."},
     {"split_new", split_new, METH_VARARGS,
      "split_new(objects, model, pk_attname, has_relations, /)\n--\n\n"
      "The objects that have a primary key and those that have none; None where an object is\n"
@@ -209,5 +227,6 @@ static PyMethodDef columns_methods[] = {
 int
 vnl_columns_setup(PyObject *module)
 {
-    return PyModule_AddFunctions(module, columns_methods);
+    PyDateTime_IMPORT;
+    return PyDateTimeAPI == NULL ? -1 : PyModule_AddFunctions(module, columns_methods);
 }

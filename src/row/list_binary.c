@@ -112,21 +112,7 @@ static int
 put_uuid(array_writer *w, PyObject *value)
 {
     unsigned char bytes[16];
-    PyObject *number = PyObject_GetAttr(value, w->ctx->st->uuids.str_int);
-    if (number == NULL) {
-        return FAILED;
-    }
-    int rc = -1;
-    if (PyLong_CheckExact(number)) {
-#if PY_VERSION_HEX >= 0x030D0000
-        rc = _PyLong_AsByteArray((PyLongObject *)number, bytes, sizeof(bytes), 0, 0, 0);
-#else
-        rc = _PyLong_AsByteArray((PyLongObject *)number, bytes, sizeof(bytes), 0, 0);
-#endif
-        PyErr_Clear(); /* as text it raises its own error */
-    }
-    Py_DECREF(number);
-    if (rc < 0) {
+    if (!vnl_uuid_bytes(&w->ctx->st->uuids, value, bytes)) {
         return BY_TEXT;
     }
     vnl_buf_put_u32(w->out, sizeof(bytes));

@@ -77,6 +77,11 @@ install_memory_vfs(PyObject *module, PyObject *Py_UNUSED(args))
 }
 
 static PyMethodDef functions[] = {
+    {"adapter", vnl_sqlite_adapter, METH_VARARGS,
+     "adapter(kind, function, settings, /)\n\n"
+     "A DatabaseOperations' method that adapts a field's value as Django's function does, in C for values\n"
+     "of the usual class; kind is 'date', 'time' or 'datetime'.  settings: vars(django.conf.settings)."},
+    {"uuid_hex", vnl_sqlite_uuid_hex, METH_O, "uuid_hex(uuid, /) -> str\n\nIts `hex`."},
     {"converter", vnl_sqlite_converter, METH_VARARGS,
      "converter(kind, function, zone=None, places=0, digits=0, /)\n\n"
      "Django's converter function of a column, in C for the values that Django writes; kind is\n"
@@ -113,10 +118,18 @@ import_names(vnl_sqlite_state *state)
         state->prepare_protocol == NULL) {
         return -1;
     }
+    state->django_converters = PyDict_New();
+    return state->django_converters == NULL ? -1 : 0;
+}
+
+/* What sqlite3.adapters has an adapter under. */
+static int
+make_keys(vnl_sqlite_state *state)
+{
     state->bool_key = PyTuple_Pack(2, (PyObject *)&PyBool_Type, state->prepare_protocol);
     state->bytes_key = PyTuple_Pack(2, (PyObject *)&PyBytes_Type, state->prepare_protocol);
-    state->django_converters = PyDict_New();
-    return state->bool_key == NULL || state->bytes_key == NULL || state->django_converters == NULL ? -1 : 0;
+    state->decimal_key = PyTuple_Pack(2, state->decimal, state->prepare_protocol);
+    return state->bool_key == NULL || state->bytes_key == NULL || state->decimal_key == NULL ? -1 : 0;
 }
 
 static PyTypeObject *
@@ -171,7 +184,7 @@ module_exec(PyObject *module)
         .forget = vnl_sqlite_columns_free,
     };
     if (vnl_sqlite_errors_init(state) < 0 || import_names(state) < 0 || vnl_sqlite_temporal_init() < 0 ||
-        vnl_sqlite_convert_init(state) < 0 ||
+        vnl_sqlite_convert_init(state) < 0 || vnl_sqlite_adapt_init(state) < 0 || make_keys(state) < 0 ||
         (state->connection_type = add_type(module, &vnl_connection_spec)) == NULL ||
         add_methods(state->connection_type, vnl_connection_more) < 0 ||
         (state->cursor_type = add_type(module, &vnl_cursor_spec)) == NULL ||
@@ -204,8 +217,13 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->prepare_protocol);
     Py_VISIT(state->bool_key);
     Py_VISIT(state->bytes_key);
+    Py_VISIT(state->decimal_key);
     Py_VISIT(state->django_converters);
     Py_VISIT(state->decimal);
+    Py_VISIT(state->str_use_tz);
+    Py_VISIT(state->str_connection);
+    Py_VISIT(state->str_timezone);
+    Py_VISIT(state->str_hex);
     return vnl_uuids_traverse(&state->uuids, visit, arg);
 }
 
@@ -226,8 +244,13 @@ module_clear(PyObject *module)
     Py_CLEAR(state->prepare_protocol);
     Py_CLEAR(state->bool_key);
     Py_CLEAR(state->bytes_key);
+    Py_CLEAR(state->decimal_key);
     Py_CLEAR(state->django_converters);
     Py_CLEAR(state->decimal);
+    Py_CLEAR(state->str_use_tz);
+    Py_CLEAR(state->str_connection);
+    Py_CLEAR(state->str_timezone);
+    Py_CLEAR(state->str_hex);
     struct vnl_sqlite_decimals *decimals = state->decimals;
     state->decimals = NULL;
     vnl_sqlite_decimals_free(decimals);

@@ -135,6 +135,23 @@ has_adapter(vnl_sqlite_state *state, PyObject *key)
     return PyDict_GetItemWithError(state->adapters, key) != NULL || PyErr_Occurred() != NULL;
 }
 
+/* New reference to what the registered adapter makes of it. */
+static PyObject *
+adapted_value(vnl_sqlite_state *state, PyObject *value)
+{
+    if (Py_IS_TYPE(value, (PyTypeObject *)state->decimal)) {
+        /* The one that Django's backend registers. */
+        PyObject *adapter = PyDict_GetItemWithError(state->adapters, state->decimal_key);
+        if (adapter == (PyObject *)&PyUnicode_Type) {
+            return PyObject_Str(value);
+        }
+        if (adapter == NULL && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    return PyObject_CallFunctionObjArgs(state->adapt, value, state->prepare_protocol, value, NULL);
+}
+
 int
 vnl_sqlite_cell_of(vnl_sqlite_state *state, PyObject *value, int at, vnl_sqlite_cell *cell, PyObject **keep)
 {
@@ -166,7 +183,7 @@ vnl_sqlite_cell_of(vnl_sqlite_state *state, PyObject *value, int at, vnl_sqlite_
     if (PyErr_Occurred()) {
         return -1;
     }
-    adapted = PyObject_CallFunctionObjArgs(state->adapt, value, state->prepare_protocol, value, NULL);
+    adapted = adapted_value(state, value);
     if (adapted == NULL) {
         return -1;
     }

@@ -24,10 +24,11 @@ typedef struct vnl_sqlite_state {
     /* sqlite3's error classes, in the order of vnl_sqlite_error_kind. */
     PyObject *errors[9];
     PyObject *adapt, *adapters, *converters, *prepare_protocol;
-    PyObject *bool_key, *bytes_key; /* (type, PrepareProtocol) */
-    PyObject *django_converters;    /* name → Django's own converter, decoded in C */
+    PyObject *bool_key, *bytes_key, *decimal_key; /* (type, PrepareProtocol) */
+    PyObject *django_converters;                  /* name → Django's own converter, decoded in C */
     vnl_uuids uuids;
     PyObject *decimal; /* decimal.Decimal */
+    PyObject *str_use_tz, *str_connection, *str_timezone, *str_hex;
     struct vnl_sqlite_decimals *decimals;
     const vnl_core_api *core;
 } vnl_sqlite_state;
@@ -234,6 +235,12 @@ PyObject *vnl_cursor_executemany_wait(vnl_cursor *cursor, PyObject *sql, PyObjec
 
 /* --- py_connection_more.c: what is set on a live connection, backup */
 extern PyMethodDef vnl_connection_more[];
+
+/* --- py_adapt.c */
+int vnl_sqlite_adapt_init(vnl_sqlite_state *state);
+/* adapter(kind, function, settings); METH_O: what `uuid.hex` gives */
+PyObject *vnl_sqlite_adapter(PyObject *module, PyObject *args);
+PyObject *vnl_sqlite_uuid_hex(PyObject *module, PyObject *uuid);
 
 /* --- py_convert.c */
 int vnl_sqlite_convert_init(vnl_sqlite_state *state);

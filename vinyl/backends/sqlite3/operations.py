@@ -26,8 +26,18 @@ _KINDS: dict[Any, str] = {
 }
 
 
+def _in_c(kind: str) -> Any:
+    """Django's method for the field of that kind, in C for the usual values."""
+    return _sqlite3.adapter(kind, getattr(_Django, f"adapt_{kind}field_value"), vars(settings))
+
+
 class DatabaseOperations(BulkInsertOperations, operations.DatabaseOperations):
     compiler_module = "vinyl.backends.sqlite3.compiler"
+
+    adapt_datefield_value = _in_c("date")
+    adapt_timefield_value = _in_c("time")
+    adapt_datetimefield_value = _in_c("datetime")
+    uuid_hex = staticmethod(_sqlite3.uuid_hex)
 
     connection: Any
 
