@@ -1,8 +1,8 @@
-"""The INSERTs of one ``bulk_create()``, sent together on PostgreSQL.
+"""The batches of one ``bulk_create()`` or ``bulk_update()``, sent together on PostgreSQL.
 
-Django inserts one batch after the other, a round trip each. Here its loop is run first and only
-notes the batches; then each is inserted by Django's own method in a strand (`_core.together`), and
-what comes to its INSERT waits until the others have too.
+Django executes one batch after the other, a round trip each. Here each is executed by Django's
+own method in a strand (`_core.together`), and what comes to its statement waits until the others
+have too. Of a ``bulk_create()`` Django's loop is run first, and only notes the batches.
 
 The first batch goes alone: with it the transaction begins, and the server sees the statement. So
 whatever is wrong with all of them is known before more is sent.
@@ -21,7 +21,7 @@ from django.db.models.fields import DateField, DateTimeField, Field, TimeField
 from vinyl import direct
 from vinyl._core import together
 
-__all__ = ["insert_together", "may_travel"]
+__all__ = ["insert_together", "may_travel", "run_together"]
 
 #: So many are sent at once: their values are in memory together.
 MOST = 8
@@ -30,16 +30,27 @@ MOST = 8
 _PRE_SAVE = frozenset({cls.pre_save for cls in (Field, DateField, DateTimeField, TimeField)})
 
 
-def may_travel(alias: str, objs: Any, fields: Any, batch_size: Any) -> bool:
-    """Whether ``objs`` go in several batches that may be sent together, and nobody would notice."""
-    if not isinstance(batch_size, int) or not 0 < 2 * batch_size < len(objs):
-        return False
+def may_travel(alias: str, fields: Any) -> bool:
+    """Whether several batches of ``fields`` may be sent together, and nobody would notice."""
     session = connections[alias]
     return (
         session.vendor == "postgresql"
         and direct.unseen(session)
         and all(getattr(type(field), "pre_save", None) in _PRE_SAVE for field in fields)
     )
+
+
+def run_together(alias: str, calls: list[Callable[[], Any]]) -> list[Any]:
+    """What the calls return, which execute a statement each. To be called in a transaction."""
+    results = [call() for call in calls[:1]]
+    link = connections[alias].connection
+    link.parks_writes += 1
+    try:
+        for start in range(1, len(calls), MOST):
+            results += together(calls[start : start + MOST])
+    finally:
+        link.parks_writes -= 1
+    return results
 
 
 def insert_together(queryset: Any, batched_insert: Callable[[], Any]) -> list[Any]:
@@ -57,12 +68,4 @@ def insert_together(queryset: Any, batched_insert: Callable[[], Any]) -> list[An
             batched_insert()
         finally:
             del queryset._insert
-        rows = [calls[0]()]
-        link = connections[queryset.db].connection
-        link.parks_writes += 1
-        try:
-            for start in range(1, len(calls), MOST):
-                rows += together(calls[start : start + MOST])
-        finally:
-            link.parks_writes -= 1
-    return list(chain.from_iterable(rows))
+        return list(chain.from_iterable(run_together(queryset.db, calls)))

@@ -180,7 +180,8 @@ class VinylQuerySetMixin(_Fetching):
 
     def _batched_insert(self, objs: Any, fields: Any, batch_size: Any, **kwargs: Any) -> Any:
         insert = functools.partial(super()._batched_insert, objs, fields, batch_size, **kwargs)  # type: ignore[misc]
-        together = may_travel(self.db, objs, fields, batch_size)
+        many = isinstance(batch_size, int) and 0 < 2 * batch_size < len(objs)
+        together = many and may_travel(self.db, fields)
         rows = insert_together(self, insert) if together else insert()
         return assign_returned(self.model, objs, fields, rows, self.db)
 

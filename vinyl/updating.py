@@ -21,6 +21,7 @@ from django.db.models.functions import Cast
 from django.db.models.sql import UpdateQuery
 
 from vinyl import _core
+from vinyl.batches import may_travel, run_together
 from vinyl.inserting import BulkInsertOperations, value_rule
 
 __all__ = ["install"]
@@ -40,12 +41,14 @@ def bulk_update(self: Any, objs: Any, fields: Any, batch_size: int | None = None
     if batches is None:
         answer: int = _django(self, objs, fields, batch_size)
         return answer
-    updated = 0
     queryset = self.using(self.db)
+    calls = [
+        functools.partial(queryset.filter(pk__in=pks).update, **values) for pks, values in batches
+    ]
     with transaction.atomic(using=self.db, savepoint=False):
-        for pks, values in batches:
-            updated += queryset.filter(pk__in=pks).update(**values)
-    return updated
+        if len(calls) > 2 and may_travel(self.db, ()):
+            return sum(run_together(self.db, calls))
+        return sum(call() for call in calls)
 
 
 def _batches(

@@ -1,4 +1,4 @@
-"""bulk_create() in batches: what is sent together, and that it is what Django does."""
+"""bulk_create() and bulk_update() in batches: what travels together, as Django would do it."""
 
 from __future__ import annotations
 
@@ -155,6 +155,40 @@ async def test_overridden_insert(engine: Engine, monkeypatch: pytest.MonkeyPatch
     await Genre.vinyl.bulk_create(genres(*"abcde"), batch_size=2)
     assert sizes == [["a", "b"], ["c", "d"], ["e"]]
     assert await stored() == [*"abcde"]
+
+
+async def renamed(count: int, add: str) -> list[Genre]:
+    """Some that are stored, and have another name since."""
+    made: list[Genre] = await Genre.vinyl.bulk_create(genres(*"abcdefghijklm"[:count]))
+    for genre in made:
+        genre.name += add
+    return made
+
+
+async def test_updates_travel_together(engine: Engine) -> None:
+    made = await renamed(13, "!")
+    with flown(8, 4) if engine.name == "postgresql" else flown():
+        assert await Genre.vinyl.bulk_update(made, ["name"], batch_size=1) == 13
+    assert await stored() == [f"{name}!" for name in "abcdefghijklm"]
+    await made[2].delete()
+    await made[3].delete()
+    assert await Genre.vinyl.bulk_update(made[:2] + made[4:], ["name"], batch_size=4) == 11
+
+
+@pytest.mark.parametrize("at", range(5))
+async def test_an_error_in_an_update_undoes_all(engine: Engine, at: int) -> None:
+    await Genre.vinyl.create(name="taken")
+    made = await renamed(5, "!")
+    made[at].name = "taken"
+    async with vinyl.atomic():
+        with pytest.raises(IntegrityError):
+            await Genre.vinyl.bulk_update(made, ["name"], batch_size=1)
+        with pytest.raises(transaction.TransactionManagementError):
+            await Genre.vinyl.count()
+    assert await stored() == ["taken", *"abcde"]
+    with pytest.raises(IntegrityError):
+        await Genre.vinyl.bulk_update(made, ["name"], batch_size=1)
+    assert await stored() == ["taken", *"abcde"]
 
 
 def blocked(admin: psycopg.Connection[Any]) -> list[int]:

@@ -21,8 +21,11 @@ pg_flight_fits(const pg_link *link, const pg_request *request, int first)
     static const int others =
         VNL_SQL_MULTI | VNL_SQL_COPY | VNL_SQL_SIMPLE | VNL_SQL_PINS | VNL_SQL_DDL | VNL_SQL_DEALLOC;
     int flags = request->sql->flags;
-    if (!(flags & VNL_SQL_DML) || (flags & others) || request->nliteral > 0) {
+    if (!(flags & VNL_SQL_DML) || (flags & others)) {
         return 0;
+    }
+    if (request->nliteral > 0 && (flags & VNL_SQL_ROWS)) {
+        return 0; /* its text is of these values alone: nothing is known of its columns */
     }
     if (!first || link->autocommit || request->nparams == 0 || vnl_pg_txn(link->conn) != PQTRANS_IDLE) {
         return 1;
@@ -92,12 +95,13 @@ find_stmts(pg_link *link, pg_leg *legs, int n)
     vnl_pg_stmts *stmts = &link->conn->stmts;
     int have_room = stmts->count + n <= stmts->size;
     for (int i = 0; i < n; i++) {
-        int kept = (legs[i].request.sql->flags & VNL_SQL_DML) != 0;
+        const pg_request *request = &legs[i].request;
+        int kept = (request->sql->flags & VNL_SQL_DML) && request->nliteral == 0; /* else it comes once */
         legs[i].stmt = kept ? pg_use_stmt(link->conn, &legs[i].request) : NULL;
     }
     for (int i = 0; i < n; i++) {
         const pg_request *request = &legs[i].request;
-        if (!have_room) { /* one may have made room for another */
+        if (!have_room && request->nliteral == 0) { /* one may have made room for another */
             legs[i].stmt = vnl_pg_stmts_find(stmts, request->text.data, request->text.len, request->oids,
                                              request->nparams);
         }
