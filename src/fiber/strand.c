@@ -3,6 +3,7 @@
 #include <greenlet.h>
 
 #include "core/state.h"
+#include "fiber/chunk.h"
 #include "fiber/fiber.h"
 #include "fiber/line.h"
 #include "fiber/operation.h"
@@ -82,6 +83,7 @@ strand_main(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     vnl_strand *self = (vnl_strand *)op;
     adopt_context(self);
+    vnl_chunk_lend();
     PyObject *fn = self->fn;
     self->fn = NULL;
     self->result = PyObject_CallNoArgs(fn);
@@ -89,6 +91,7 @@ strand_main(PyObject *op, PyObject *Py_UNUSED(ignored))
         self->error = PyErr_GetRaisedException();
     }
     Py_DECREF(fn);
+    vnl_chunk_keep();
     self->status = STRAND_ENDED;
     return Py_NewRef(Py_None); /* to the parent, which is the hub */
 }

@@ -487,6 +487,36 @@ async def test_many_at_once() -> None:
     assert all(len(each) > 1 for each in driver.flights)
 
 
+async def test_frames_of_a_strand_are_kept_for_the_next(mode: str) -> None:
+    """Many at once, deep ones, ones that raise: each finds its frames as new."""
+    driver = Driver()
+
+    def deep(n: int, *, fails: bool = False) -> int:
+        values = [n] * 50
+        if n == 0:
+            _core._park(driver, n)
+            if fails:
+                raise Broken
+            return 0
+        return 1 + deep(n - 1, fails=fails) + sum(values) - sum(values)
+
+    def generates(n: int) -> Any:
+        yield from (deep(k) for k in range(n))
+
+    for depth in (1, 400, 20):
+        calls = [functools.partial(deep, depth) for _ in range(40)]
+        assert await _core.run(_core.together, calls) == [depth] * 40
+        assert await _core.run(_core.together, calls[:3]) == [depth] * 3
+        with pytest.raises(Broken) as caught:
+            await _core.run(_core.together, [calls[0], functools.partial(deep, depth, fails=True)])
+        frames = [entry.frame.f_locals for entry in caught.traceback if entry.name == "deep"]
+        assert [each["n"] for each in frames] == [*range(depth, -1, -1)]
+        held = [generates(5) for _ in range(20)]
+        found = await _core.run(_core.together, [functools.partial(next, each) for each in held])
+        assert found == [0] * 20
+        assert [list(each) for each in held] == [[1, 2, 3, 4]] * 20
+
+
 def test_in_threads() -> None:
     failed: list[Any] = []
 
