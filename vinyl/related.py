@@ -13,6 +13,7 @@ from greenlet import getcurrent
 from vinyl import _core, rows
 from vinyl._core import FIBER, PLAIN, Operation, where, written_in_coroutine
 from vinyl.exceptions import NotFetched
+from vinyl.holding import held_together
 from vinyl.instance import adopt, alias_of, awaits
 from vinyl.originals import is_original
 from vinyl.queryset import (
@@ -283,7 +284,10 @@ def awaitable_manager_class(base: Any, rel: Any) -> type:
     }
     for name in _NAMES:
         if hasattr(base, name):
-            names[name] = _method(getattr(base, name))
+            method = getattr(base, name)
+            if name in _OWN and rel.field.many_to_many:
+                method = held_together(method)
+            names[name] = _method(method)
         if hasattr(base, "a" + name):
             names["a" + name] = _async_method(getattr(base, "a" + name), name)
     for name in custom_methods(base, Manager):

@@ -77,6 +77,9 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
     ops_class = DatabaseOperations
     creation_class = DatabaseCreation
 
+    #: Writes may be kept until the next statement or COMMIT (`vinyl.holding`).
+    holds_writes = True
+
     @property
     def pool(self) -> Any:
         """The alias's pool when OPTIONS["pool"] asks for one, as in Django's backend."""
