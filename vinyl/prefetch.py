@@ -13,6 +13,7 @@ may read anything. From the first lookup on that is not as it should be, all is 
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -53,10 +54,9 @@ def prefetch_related_objects(model_instances: Any, *related_lookups: Any) -> Non
     if len(related_lookups) > 1 and type(model_instances) is list and model_instances:
         link = _link_of(model_instances[0])
         if link is not None:
-            groups, rest = grouped(model_instances, related_lookups)
+            groups, related_lookups = grouped(model_instances, related_lookups)
             if groups:
                 _together(link, model_instances, groups)
-                related_lookups = rest
     _django(model_instances, *related_lookups)
 
 
@@ -71,11 +71,11 @@ def _link_of(instance: Any) -> Any:
     return session.connection
 
 
-def _together(link: Any, instances: list[Any], groups: dict[str, list[Any]]) -> None:
+def _together(link: Any, instances: list[Any], groups: dict[str, Group]) -> None:
     before = {name for kept in _kept(instances[0]) for name in kept}
     link.parks += 1
     try:
-        together([functools.partial(_django, instances, *each) for each in groups.values()])
+        together([functools.partial(each.run, instances) for each in groups.values()])
     finally:
         link.parks -= 1
     names = [name for name in groups if name not in before]
@@ -103,44 +103,49 @@ def _put_in_order(instances: list[Any], names: list[str]) -> None:
 # --- which may go side by side
 
 
-def grouped(instances: list[Any], lookups: tuple[Any, ...]) -> tuple[dict[str, list[Any]], Any]:
+def grouped(instances: list[Any], lookups: tuple[Any, ...]) -> tuple[dict[str, Group], Any]:
     """The lookups of which each group can be looked up without the others, by the name of the
-    attribute that it sets; and the others, which come after. No groups where there is one only."""
-    walks: dict[str, _Walk] = {}
-    groups: dict[str, list[Any]] = {}
+    attribute that it sets; and the others, which come after. No groups where it changes nothing."""
+    groups: dict[str, Group] = {}
     model = type(instances[0])
     rest: tuple[Any, ...] = ()
     for n, lookup in enumerate(lookups):
         parts = _split(lookup)
-        name = parts[1][0] if parts else ""
-        walk = walks.setdefault(name, _Walk(model))
-        if parts is None or not walk.lookup(model, (), lookup):
+        group = None if parts is None else groups.get(parts[1][0]) or Group(model, parts[1][0])
+        if group is None or not group.add(lookup):
             rest = lookups[n:]
             break
-        groups.setdefault(name, []).append(lookup)
+        groups[group.name] = group
     for lookup in rest:
         parts = _split(lookup)
         if parts is None or parts[1][0] in groups:
             return {}, lookups
-    deep = [name for name in groups if walks[name].is_deep]
-    if len(deep) > 1 or any(walks[name].returns for name in deep):
-        # What was there before may lead anywhere, and to the same instances.
-        had = [name for name in deep if walks[name].is_begun(instances, name)]
-        if any(walks[name].returns for name in had):
-            return {}, lookups
-        for name in had[1:]:
-            groups[had[0]] += groups.pop(name)
-    return (groups, rest) if len(groups) > 1 else ({}, lookups)
+    deep = [group for group in groups.values() if group.is_deep]
+    # What was there before may lead anywhere, and to the same instances.
+    had = [group for group in deep if group.is_begun(instances)]
+    if any(group.returns for group in had):
+        return {}, lookups
+    for group in had:
+        group.forks = False
+        if group is not had[0]:
+            had[0].lookups += groups.pop(group.name).lookups
+    if len(groups) < 2 and not any(group.forks for group in groups.values()):
+        return {}, lookups
+    return groups, rest
 
 
-def _split(lookup: Any) -> tuple[list[str], list[str]] | None:
+def _parts(lookup: Any) -> tuple[list[str], list[str]]:
     """The relations that it goes through, and the attributes that it sets."""
     if isinstance(lookup, str):
         names = lookup.split("__")
         return names, names
-    if type(lookup).__module__ not in _PREFETCH_MODULES or not isinstance(lookup, Prefetch):
-        return None
     return lookup.prefetch_through.split("__"), lookup.prefetch_to.split("__")
+
+
+def _split(lookup: Any) -> tuple[list[str], list[str]] | None:
+    """The same, where it is a lookup of Django's."""
+    ours = isinstance(lookup, Prefetch) and type(lookup).__module__ in _PREFETCH_MODULES
+    return _parts(lookup) if ours or isinstance(lookup, str) else None
 
 
 #: Of Prefetch and GenericPrefetch, whose import would need the contenttypes app.
@@ -157,20 +162,31 @@ class _Relation(NamedTuple):
     plain: bool
 
 
-class _Walk:
-    """Where the lookups of one group lead, in their order."""
+class Group:
+    """Lookups that begin with the same attribute, in their order, and where they lead."""
 
-    def __init__(self, root: type[Model]) -> None:
+    def __init__(self, root: type[Model], name: str) -> None:
+        self.name = name
+        self.lookups: list[Any] = []
         self._root = root
         self._done: dict[tuple[str, ...], _Relation] = {}
-        self._attributes: set[str] = set()
+        self._is_to_attr = False
         #: Something is looked up of what was found.
         self.is_deep = False
         #: That may be instances of the model given, fetched anew.
         self.returns = False
+        #: After the first relation there is more than one way.
+        self.forks = False
 
-    def lookup(self, model: type[Model], path: tuple[str, ...], lookup: Any) -> bool:
+    def add(self, lookup: Any) -> bool:
         """Whether it touches only what the group itself has fetched."""
+        if not self._walk(self._root, (), lookup):
+            return False
+        self.lookups.append(lookup)
+        self.forks = len(self.lookups) > 1 and self._forks()
+        return True
+
+    def _walk(self, model: type[Model], path: tuple[str, ...], lookup: Any) -> bool:
         parts = _split(lookup)
         if parts is None:
             return False
@@ -185,6 +201,8 @@ class _Walk:
             path = (*path, attribute)
             count -= 1
             if path in self._done:
+                if count == 0 and not isinstance(lookup, str):
+                    return False  # maybe Django's error
                 continue
             found = _relation(model, name)
             if found is None or not (found.plain or (count == 0 and queryset is not None)):
@@ -192,11 +210,11 @@ class _Walk:
             if name != attribute:
                 if hasattr(model, attribute):
                     return False
-                self._attributes.add(attribute)
+                self._is_to_attr |= len(path) == 1
             self._done[path] = found
         found = self._done[path]
         return all(
-            found.model is not None and self.lookup(found.model, path, more)
+            found.model is not None and self._walk(found.model, path, more)
             for more in getattr(queryset, "_prefetch_related_lookups", ())
         )
 
@@ -210,13 +228,55 @@ class _Walk:
             return not relation.single
         return True
 
-    def is_begun(self, instances: list[Any], name: str) -> bool:
+    def _kept_of(self, instance: Any) -> Any:
+        """Where an instance has the group's attribute."""
+        if self._is_to_attr:
+            return instance.__dict__
+        if self._done[(self.name,)].single:
+            return instance._state.fields_cache
+        return getattr(instance, _PREFETCHED, {})
+
+    def is_begun(self, instances: list[Any]) -> bool:
         """Whether any instance has the group's attribute already."""
-        if name in self._attributes:
-            return any(hasattr(each, name) for each in instances)
-        if self._done[(name,)].single:
-            return any(name in each._state.fields_cache for each in instances)
-        return any(name in getattr(each, _PREFETCHED, ()) for each in instances)
+        return any(self.name in self._kept_of(each) for each in instances)
+
+    # --- one relation first, then what is looked up of its end
+
+    def _forks(self) -> bool:
+        first, *others = self.lookups
+        if any(lookup == self.name for lookup in others):
+            return False
+        if getattr(getattr(first, "queryset", None), "_prefetch_related_lookups", ()):
+            return False
+        ways: dict[tuple[str, ...], set[str]] = {}
+        for _, to in map(_parts, self.lookups):
+            for n in range(1, len(to)):
+                ways.setdefault(tuple(to[:n]), set()).add(to[n])
+        return any(len(each) > 1 for each in ways.values())
+
+    def run(self, instances: list[Any]) -> None:
+        if not self.forks:
+            _django(instances, *self.lookups)
+            return
+        first = self.lookups[0]
+        is_whole = len(_parts(first)[1]) == 1
+        _django(instances, first if is_whole else self.name)
+        ends = {id(end): end for each in instances for end in self._ends_of(each)}
+        deeper = self.lookups[1:] if is_whole else self.lookups
+        prefetch_related_objects([*ends.values()], *map(_without_first, deeper))
+
+    def _ends_of(self, instance: Any) -> Any:
+        end = self._kept_of(instance).get(self.name)
+        return () if end is None else (end,) if self._done[(self.name,)].single else end
+
+
+def _without_first(lookup: Any) -> Any:
+    if isinstance(lookup, str):
+        return lookup.partition("__")[2]
+    lookup = copy.copy(lookup)
+    lookup.prefetch_through = lookup.prefetch_through.partition("__")[2]
+    lookup.prefetch_to = lookup.prefetch_to.partition("__")[2]
+    return lookup
 
 
 def _is_related(one: type[Model], other: type[Model]) -> bool:

@@ -25,7 +25,9 @@ struct vnl_strand {
     PyObject *thrown;   /* owned: raised where it is parked */
     PyObject *context;  /* owned: of the hub, until it is taken over */
     PyObject *shared;   /* not owned, only compared: the context taken over last */
-    vnl_park *park;     /* on the heap, its driver's; while it is parked */
+    vnl_park **parks;   /* while it is parked: what of, or of its own strands */
+    int nparks;
+    vnl_park *park; /* its own, on the heap, its driver's */
     strand_status status;
     int ending; /* nobody wants its result: it parks no more */
 };
@@ -33,8 +35,9 @@ struct vnl_strand {
 /* The strands of one call of together(), on the heap. */
 typedef struct {
     vnl_strand **strands; /* owned */
-    vnl_park **parks;     /* scratch: those that fly together */
     Py_ssize_t n;
+    vnl_park **parks; /* what is parked, and what of it flies together */
+    Py_ssize_t room;  /* twice as much as can be parked now */
 } weft;
 
 /* Of the thread, outside fibers. */
@@ -112,22 +115,21 @@ vnl_strand_parks(void)
     return own && vnl_line_is_ours();
 }
 
-int
-vnl_strand_park_wait(vnl_park *park)
+/* Until all of them have flown, or go on as they are. */
+static int
+park_wait(vnl_strand *self, vnl_park **parks, int n)
 {
-    vnl_strand *self = *running();
-    if (self == NULL) {
-        return 0;
-    }
     if (self->ending) {
         PyErr_SetNone(PyExc_GreenletExit);
         return -1;
     }
     int own_context = in_own_context(self);
-    self->park = park;
+    self->parks = parks;
+    self->nparks = n;
     self->status = STRAND_PARKED;
     PyObject *back = PyGreenlet_Switch((PyGreenlet *)self->hub, NULL, NULL);
-    self->park = NULL;
+    self->parks = NULL;
+    self->nparks = 0;
     self->status = STRAND_RUNNING;
     if (back == NULL) {
         return -1; /* GreenletExit, from a greenlet that is being dropped */
@@ -145,6 +147,17 @@ vnl_strand_park_wait(vnl_park *park)
         return -1;
     }
     return 0;
+}
+
+int
+vnl_strand_park_wait(vnl_park *park)
+{
+    vnl_strand *self = *running();
+    if (self == NULL) {
+        return 0;
+    }
+    self->park = park;
+    return park_wait(self, &self->park, 1);
 }
 
 /* --- the hub ------------------------------------------------------------------- */
@@ -227,8 +240,7 @@ weft_new(PyObject *calls)
     }
     self->n = n;
     self->strands = PyMem_Calloc((size_t)n, sizeof(vnl_strand *));
-    self->parks = PyMem_Calloc((size_t)n, sizeof(vnl_park *));
-    if (self->strands == NULL || self->parks == NULL) {
+    if (self->strands == NULL) {
         goto fail;
     }
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -248,35 +260,82 @@ fail:
     return NULL;
 }
 
-/* What a flight has raised is raised in the first strand of it; an order to end in the first of all. */
+/* What a flight has raised is raised in the strand of its first statement; an order to end in the first of
+ * all. */
 static void
-throw_into(weft *self, Py_ssize_t at)
+throw_into(weft *self, const vnl_park *first)
 {
-    for (Py_ssize_t i = 0; !PyErr_ExceptionMatches(PyExc_Exception) && i < at; i++) {
-        at = self->strands[i]->park != NULL ? i : at;
-    }
-    self->strands[at]->thrown = PyErr_GetRaisedException();
-}
-
-/* What is parked flies, all that has the same key at once; one that would fly alone goes on as it is. */
-static void
-fly_wait(weft *self)
-{
+    int any = !PyErr_ExceptionMatches(PyExc_Exception);
     for (Py_ssize_t i = 0; i < self->n; i++) {
-        vnl_park *first = self->strands[i]->park;
-        int count = 0, seen = 0;
-        for (Py_ssize_t k = 0; first != NULL && k < self->n; k++) {
-            vnl_park *park = self->strands[k]->park;
-            if (park != NULL && park->key == first->key && park->fly_wait == first->fly_wait) {
-                seen |= k < i;
-                self->parks[count++] = park;
+        vnl_strand *strand = self->strands[i];
+        for (int k = 0; k < strand->nparks; k++) {
+            if (any || strand->parks[k] == first) {
+                strand->thrown = PyErr_GetRaisedException();
+                return;
             }
         }
-        if (count > 1 && !seen && first->fly_wait(self->parks, count) < 0) {
-            throw_into(self, i);
-            return;
+    }
+}
+
+/* All that is parked, in order: how much, or -1 with an exception. */
+static int
+gather(weft *self)
+{
+    Py_ssize_t count = 0;
+    for (Py_ssize_t i = 0; i < self->n; i++) {
+        count += self->strands[i]->nparks;
+    }
+    if (count * 2 > self->room) {
+        vnl_park **parks = PyMem_Realloc(self->parks, (size_t)count * 2 * sizeof(vnl_park *));
+        if (parks == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->parks = parks;
+        self->room = count * 2;
+    }
+    count = 0;
+    for (Py_ssize_t i = 0; i < self->n; i++) {
+        for (int k = 0; k < self->strands[i]->nparks; k++) {
+            self->parks[count++] = self->strands[i]->parks[k];
         }
     }
+    return (int)count;
+}
+
+/* What is parked flies, all that has the same key at once; one that would fly alone goes on as it is.  In a
+ * strand that may park itself it flies with what the others have parked there.  0, or -1: there is no memory
+ * for it. */
+static int
+fly_wait(weft *self)
+{
+    int n = gather(self);
+    if (n < 0) {
+        return -1;
+    }
+    if (vnl_strand_parks()) {
+        if (park_wait(*running(), self->parks, n) < 0) {
+            throw_into(self, self->parks[0]);
+        }
+        return 0;
+    }
+    vnl_park **together = self->parks + n;
+    for (int i = 0; i < n; i++) {
+        vnl_park *first = self->parks[i];
+        int count = 0;
+        for (int k = i; first != NULL && k < n; k++) {
+            vnl_park *park = self->parks[k];
+            if (park != NULL && park->key == first->key && park->fly_wait == first->fly_wait) {
+                together[count++] = park;
+                self->parks[k] = NULL;
+            }
+        }
+        if (count > 1 && first->fly_wait(together, count) < 0) {
+            throw_into(self, first);
+            return 0;
+        }
+    }
+    return 0;
 }
 
 /* Lets a strand go on: 1 it has ended well, 0 it is parked, -1 it has raised, or could not run. */
@@ -345,7 +404,10 @@ weave_wait(weft *self)
         if (left == 0) {
             return 0;
         }
-        fly_wait(self);
+        if (fly_wait(self) < 0) {
+            end_rest(self);
+            return -1;
+        }
     }
 }
 

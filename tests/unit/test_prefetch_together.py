@@ -58,7 +58,30 @@ SHAPES: dict[str, tuple[Callable[[], Any], int, int]] = {
         lambda: Books.prefetch_related("author__profile", "publisher", "genres"), 3, 5,
     ),
     "deep and deep": (
-        lambda: Publisher.objects.prefetch_related("books__genres", "books__author__profile"), 5, 5,
+        lambda: Publisher.objects.prefetch_related("books__genres", "books__author__profile"), 4, 5,
+    ),
+    "forks": (
+        lambda: Publisher.objects.prefetch_related(
+            "books", "books__genres", "books__author__profile", "books__notes",
+            Prefetch("books__author__books", Books.filter(pages=1), to_attr="ones"),
+            "books__author__ones__genres", "books__author__ones__notes",
+        ), 5, 9,
+    ),
+    "forks of an attribute": (
+        lambda: Authors.prefetch_related(
+            "profile", Prefetch("books", Books.filter(pages=1), to_attr="ones"),
+            "ones__genres", "ones__notes", Prefetch("ones__publisher", to_attr="house"),
+            Prefetch("books", Books.order_by("-pages")), "books__genres", "books__publisher",
+        ), 3, 9,
+    ),
+    "forks late": (
+        lambda: Genre.objects.prefetch_related("books__author__profile", "books__author__books"),
+        4, 5,
+    ),
+    "forks with itself": (
+        lambda: Publisher.objects.prefetch_related(
+            "books__genres", "books__author", "books", "books__genres"
+        ), 4, 4,
     ),
     "a name again": (
         lambda: Books.prefetch_related("author", "genres", "author__profile", "author"), 3, 4,

@@ -124,6 +124,42 @@ async def test_strands_of_strands() -> None:
     ]  # fmt: skip
 
 
+def nested(driver: Any) -> list[Any]:
+    """Nothing but C between the strands: what the inner ones have parked flies with the outer."""
+    part = functools.partial
+    inner = [part(_core._park, driver, n) for n in (1, 2)]
+    innermost = [part(_core.together, inner), part(_core._park, driver, 3)]
+    return _core.together(
+        [part(_core.together, innermost), part(_core._park, driver, 4), part(_core.together, inner)]
+    )
+
+
+async def test_strands_of_strands_fly_with_the_outer_ones() -> None:
+    driver = Driver(nap)
+    assert await _core.run(nested, driver) == [
+        [["<1>", "<2>"], "<3>"], "<4>", ["<1>", "<2>"],
+    ]  # fmt: skip
+    assert driver.flights == [[1, 2, 3, 4, 1, 2]]
+    alone = [functools.partial(_core._park, driver, 5)]
+    inside = functools.partial(_core.together, alone)
+    assert await _core.run(_core.together, [inside, functools.partial(int, 7)]) == [[None], 7]
+    assert len(driver.flights) == 1
+
+
+async def test_a_flight_of_strands_of_strands_that_fails() -> None:
+    def fail() -> None:
+        nap()
+        raise Broken
+
+    with pytest.raises(Broken):
+        await _core.run(nested, Driver(fail))
+    one, other = Driver(fail), Driver()
+    calls = [functools.partial(_core.together, [functools.partial(_core._park, one, 0)] * 2)]
+    calls.insert(0, functools.partial(nested, other))
+    with pytest.raises(Broken):
+        await _core.run(_core.together, calls)
+
+
 class Broken(Exception):
     pass
 
@@ -265,7 +301,8 @@ def shape(driver: Any, log: list[Any]) -> list[Any]:
         nap()
         strand(driver, "e", 1, log)
 
-    return _core.together([deep, apart, lambda: strand(driver, "f", 3, log), deep])
+    inside = functools.partial(nested, driver)
+    return _core.together([deep, apart, lambda: strand(driver, "f", 3, log), inside, deep])
 
 
 def waits() -> int:
@@ -278,7 +315,7 @@ async def test_cancel_at_each_wait() -> None:
     before = waits()
     await _core.run(shape, driver, [])
     total = waits() - before
-    assert total == 7
+    assert total == 8
     for k in range(1, total + 1):
         began = waits()
         task = asyncio.ensure_future(_core.run(shape, driver, []))
@@ -294,7 +331,7 @@ async def test_cancel_at_each_wait() -> None:
 async def test_close_and_drop_at_each_wait() -> None:
     driver = Driver(nap)
     for drop in (False, True):
-        for k in range(7):
+        for k in range(8):
             operation = _core.run(shape, driver, [])
             for _ in range(k + 1):
                 waiter = operation.send(None)
