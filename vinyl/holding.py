@@ -39,8 +39,6 @@ _SIGNALS = (
     signals.post_delete,
 )
 
-_known: dict[type, tuple[tuple[Any, ...], bool]] = {}
-
 
 def held_together(method: Any) -> Any:
     """One of the four methods; in a fiber or in plain synchronous code."""
@@ -112,15 +110,9 @@ def _is_djangos(manager_class: Any) -> bool:
     BaseManager, which counts them."""
     base = manager_class.__bases__[1]
     methods = tuple(map(base.__dict__.get, _METHODS))
-    known = _known.get(base)
+    known: tuple[tuple[Any, ...], bool] | None = manager_class._vinyl_known
     if known is None or known[0] != methods:
-        own = manager_class.__mro__[: manager_class.__mro__.index(base)]
-        known = (
-            methods,
-            all(map(is_original, methods))
-            and not any(name in cls.__dict__ for cls in own[1:] for name in _METHODS),
-        )
-        _known[base] = known
+        known = manager_class._vinyl_known = methods, all(map(is_original, methods))
     return known[1]
 
 

@@ -57,6 +57,8 @@ class RelatedMixin:
         return awaitable_manager_class(type(other), self._vinyl_rel)(self.instance)
 
     _vinyl_rel: Any = None
+    #: See `vinyl.holding`.
+    _vinyl_known: Any = None
 
     def iterator(self, chunk_size: int | None = None) -> Any:
         queryset: Any = self.get_queryset()

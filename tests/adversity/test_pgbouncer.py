@@ -12,9 +12,10 @@ from adversity_support.whole import assert_nobody_holds_a_slot, one
 from django.db import connections, transaction
 from fix_engine import DATABASE, Engine, installed
 from fix_postgres import waived
-from library.models import Author, Book
+from library.models import Author, Book, Genre
 
 import vinyl
+from vinyl import _core
 
 pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 on_a_loop = pytest.mark.modes("asyncio", "uvloop")
@@ -31,6 +32,20 @@ def bounced(engine: Engine) -> Iterator[str]:
         entry = engine.conf | {"HOST": "127.0.0.1", "PORT": str(bouncer.port)}
         with installed({"default": entry}):
             yield "default"
+
+
+def changed_genres(alias: str, number: int) -> None:
+    """BEGIN, what changes a many-to-many relation, and COMMIT travel together."""
+    author = Author.objects.using(alias).create(name=f"m{number}")
+    book = Book.objects.using(alias).create(title=f"m{number}", author=author)
+    genres = [Genre.objects.using(alias).create(name=f"m{number} {each}") for each in range(3)]
+    for _ in range(3):
+        book.genres.add(*genres[:2])
+        book.genres.set(genres[1:])
+        assert {genre.pk for genre in book.genres.all()} == {genres[1].pk, genres[2].pk}
+        book.genres.remove(genres[1])
+        assert [genre.pk for genre in book.genres.all()] == [genres[2].pk]
+        book.genres.clear()
 
 
 def in_a_transaction(alias: str, number: int) -> None:
@@ -67,6 +82,19 @@ async def test_many_statements(bounced: str) -> None:
     assert not errors, (len(errors), errors[0])
     assert_nobody_holds_a_slot(bounced)
     report("pgbouncer, transaction mode", statements=statements, errors=len(errors))
+
+
+@on_a_loop
+async def test_many_to_many(bounced: str) -> None:
+    before = _core.stats()["flights"]
+
+    async def task(number: int) -> None:
+        for turn in range(count(3, 30)):
+            await vinyl.run(changed_genres, bounced, number * 1000 + turn)
+
+    await asyncio.gather(*map(task, range(TASKS)))
+    assert _core.stats()["flights"] - before > TASKS
+    assert_nobody_holds_a_slot(bounced)
 
 
 @on_a_loop
