@@ -3,17 +3,21 @@
 #include "model/hydrate.h"
 
 #include "core/state.h"
+#include "model/layout.h"
 
-/* The field's value in the instance's __dict__: new reference; NULL without an
- * exception where it is not there. */
+/* The field's value in the instance's __dict__, which is not made for it: new
+ * reference; NULL without an exception where it is not there. */
 static PyObject *
 loaded_value(PyObject *descriptor, PyObject *instance)
 {
     PyObject *field = PyObject_GetAttr(descriptor, vnl_core->str_field);
     PyObject *name = field != NULL ? PyObject_GetAttr(field, vnl_core->str_attname) : NULL;
-    PyObject *dict = name != NULL ? PyObject_GenericGetDict(instance, NULL) : NULL;
-    PyObject *value = dict != NULL ? Py_XNewRef(PyDict_GetItemWithError(dict, name)) : NULL;
-    Py_XDECREF(dict);
+    PyObject *value = name != NULL ? vnl_layout_peek(instance, name) : NULL;
+    if (value == NULL && name != NULL) {
+        PyObject *dict = PyObject_GenericGetDict(instance, NULL);
+        value = dict != NULL ? Py_XNewRef(PyDict_GetItemWithError(dict, name)) : NULL;
+        Py_XDECREF(dict);
+    }
     Py_XDECREF(name);
     Py_XDECREF(field);
     return value;

@@ -5,6 +5,7 @@
 #include "model/hydrate.h"
 
 #include "core/state.h"
+#include "model/layout.h"
 
 #include <datetime.h>
 
@@ -40,11 +41,41 @@ vnl_value_wrapped(const vnl_value_rule *rule, PyObject *value)
     return PyObject_CallOneArg(rule->wrap, value);
 }
 
+/* What is known of a class for one name, as long as it is as it was: an attribute
+ * of an instance goes before the class's own, which is no data descriptor. */
+typedef struct {
+    PyTypeObject *type; /* borrowed, only compared; NULL: none yet */
+    unsigned int version;
+    int instances_first;
+} class_view;
+
+static void
+look_at_class(class_view *view, PyTypeObject *type, PyObject *name)
+{
+    PyObject *found = _PyType_Lookup(type, name); /* borrowed; gives the class a version */
+    view->type = type;
+    view->version = type->tp_version_tag;
+    view->instances_first = view->version != 0 && type->tp_getattro == PyObject_GenericGetAttr &&
+                            (found == NULL || Py_TYPE(found)->tp_descr_set == NULL);
+}
+
+/* New reference. */
+static PyObject *
+attribute_of(PyObject *object, PyObject *name, class_view *view)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (type != view->type || type->tp_version_tag != view->version) {
+        look_at_class(view, type, name);
+    }
+    PyObject *value = view->instances_first ? vnl_layout_peek(object, name) : NULL;
+    return value != NULL ? value : PyObject_GetAttr(object, name);
+}
+
 /* New reference; NULL without an exception where the value is not plain. */
 static PyObject *
-parameter(const vnl_value_rule *rule, PyObject *object, PyObject *attname)
+parameter(const vnl_value_rule *rule, PyObject *object, PyObject *attname, class_view *view)
 {
-    PyObject *value = PyObject_GetAttr(object, attname);
+    PyObject *value = attribute_of(object, attname, view);
     if (value == NULL || value == Py_None) {
         return value;
     }
@@ -58,6 +89,7 @@ plain_column(PyObject *module, PyObject *args)
 {
     PyObject *objects = NULL, *attname = NULL, *test = NULL, *wrap = NULL;
     vnl_value_rule rule = {NULL, NULL, NULL};
+    class_view view = {NULL, 0, 0};
     if (!PyArg_ParseTuple(args, "O!UO!OO:plain_column", &PyList_Type, &objects, &attname, &PyTuple_Type,
                           &rule.types, &test, &wrap)) {
         return NULL;
@@ -68,18 +100,18 @@ plain_column(PyObject *module, PyObject *args)
     /* Reading an attribute may run Python, which may change the list. */
     for (Py_ssize_t i = 0; column != NULL && i < PyList_GET_SIZE(objects); i++) {
         PyObject *object = Py_NewRef(PyList_GET_ITEM(objects, i));
-        PyObject *value = parameter(&rule, object, attname);
+        PyObject *value = parameter(&rule, object, attname, &view);
         Py_DECREF(object);
         if (value == NULL && !PyErr_Occurred()) {
-            Py_DECREF(column);
-            Py_RETURN_NONE;
+            Py_CLEAR(column);
+            break; /* Django has to look at them all */
         }
         if (value == NULL || PyList_Append(column, value) < 0) {
             Py_CLEAR(column);
         }
         Py_XDECREF(value);
     }
-    return column;
+    return column == NULL && !PyErr_Occurred() ? Py_NewRef(Py_None) : column;
 }
 
 static int

@@ -219,6 +219,13 @@ values_of(PyObject *instance)
 #endif
 }
 
+/* Of two exact strings: a class's keys are interned or not, as they came. */
+static inline int
+same_text(PyObject *a, PyObject *b, Py_hash_t hash_of_b)
+{
+    return a == b || (((PyASCIIObject *)a)->hash == hash_of_b && PyUnicode_Compare(a, b) == 0);
+}
+
 #endif
 
 PyObject *
@@ -228,13 +235,14 @@ vnl_layout_peek(PyObject *instance, PyObject *name)
     PyTypeObject *type = Py_TYPE(instance);
     const PyDictValues *values = has_places(type) ? values_of(instance) : NULL;
     PyDictKeysObject *keys = values != NULL ? ((PyHeapTypeObject *)type)->ht_cached_keys : NULL;
-    if (keys == NULL || !DK_IS_UNICODE(keys)) {
+    if (keys == NULL || !DK_IS_UNICODE(keys) || !PyUnicode_CheckExact(name)) {
         return NULL;
     }
+    Py_hash_t hash = PyObject_Hash(name);
     const PyDictUnicodeEntry *entries = DK_UNICODE_ENTRIES(keys);
     for (int i = 0; i < set_count(values); i++) {
         int place = nth_set(values, i);
-        if (place < keys->dk_nentries && entries[place].me_key == name) {
+        if (place < keys->dk_nentries && same_text(entries[place].me_key, name, hash)) {
             return Py_XNewRef(values->values[place]);
         }
     }

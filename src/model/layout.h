@@ -35,8 +35,8 @@ int vnl_layout_fits(const vnl_layout *layout, PyObject *instance);
 int vnl_layout_fill(const vnl_layout *layout, PyObject *instance, PyObject *const *first, Py_ssize_t nfirst,
                     PyObject *const *rest, Py_ssize_t nrest);
 
-/* The attribute `name`, interned, where the instance has it in one of its class's
- * places: new reference.  NULL without an exception: it has to be asked for. */
+/* The attribute `name` where the instance has it in one of its class's places: new
+ * reference.  NULL without an exception: it has to be asked for. */
 PyObject *vnl_layout_peek(PyObject *instance, PyObject *name);
 
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.db.models.functions import Lower, Now
 from django.db.models.sql import InsertQuery
 from fix_engine import Engine
 from library.models import Author, Book, Genre, Note, Publisher, Sample
+from made_support import make_model
 from sample_values import VALUES
 
 from vinyl import _core
@@ -246,3 +248,64 @@ def test_columns() -> None:
         (5, False, "db"),
         (6, False, "db"),
     ]
+
+
+# --- reading the attributes
+
+
+def column(objs: list[Any], test: Any = None) -> Any:
+    return _core.plain_column(objs, "f0", (int,), test, None)
+
+
+def test_attributes_are_read_as_getattr_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(2)
+    objs: list[Any] = [model(f0=n, f1=0) for n in range(3)]
+    assert column(objs) == [0, 1, 2]
+    objs[1].__dict__["f0"] = 7
+    objs[2].__dict__ = {**objs[2].__dict__, "f0": 8}
+    assert column(objs) == [0, 7, 8]
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "f0", property(lambda self: 5, lambda self, value: None))
+        assert column(objs) == [5, 5, 5]
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "__getattribute__", lambda self, name: 6, raising=False)
+        assert column(objs) == [6, 6, 6]
+    assert column(objs) == [0, 7, 8]
+
+
+def test_a_class_that_changes_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = make_model(1), make_model(1)
+    objs: list[Any] = [model(f0=1), other(f0=2), model(f0=3)]
+
+    def change(value: int) -> bool:
+        if value == 2:
+            monkeypatch.setattr(model, "f0", property(lambda self: 9))
+        return True
+
+    assert column(objs, change) == [1, 2, 9]
+
+
+def test_an_attribute_that_is_not_there() -> None:
+    model = make_model(1)
+    with pytest.raises(AttributeError):
+        column([model(f0=1), object()])
+    assert column([model(f0=1), model(f0="text")]) is None
+
+
+def dicts_of(title: str) -> int:
+    """How many instances with that title have a __dict__."""
+    return sum(type(each) is dict and each.get("title") == title for each in gc.get_objects())
+
+
+def test_reading_makes_no_dict(engine: Engine) -> None:
+    """Neither a bulk INSERT nor whoever reads a foreign key's column."""
+    author = Author.objects.create(name="a")
+    Book.objects.bulk_create([Book(title="no dict", author=author) for _ in range(3)])
+    books = list(Book.objects.all())
+    assert [book.author_id for book in books] == [author.pk] * 3
+    query = InsertQuery(Book)
+    query.insert_values([f for f in Book._meta.concrete_fields if f.name != "id"], books)
+    query.get_compiler(engine.alias).as_sql()
+    assert dicts_of("no dict") == 0
+    assert books[0].__dict__["author_id"] == author.pk
+    assert dicts_of("no dict") == 1
