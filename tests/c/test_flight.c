@@ -286,6 +286,8 @@ test_lost(void)
     vnl_pg_leg *legs = legs_of(3, sql);
     CHECK(vnl_pg_flight_wait(conn, legs, 3, VNL_FOREVER, 0) == VNL_PG_LOST);
     CHECK(legs[0].status == VNL_PG_OK && legs[1].status == VNL_PG_LOST && legs[2].status == VNL_PG_LOST);
+    legs_free(legs, 3);
+    legs = legs_of(3, sql);
     CHECK(vnl_pg_flight_wait(conn, legs, 3, VNL_FOREVER, 0) == VNL_PG_LOST);
     legs_free(legs, 3);
     CHECK(executed(server, conn, "INSERT a;DIE;"));

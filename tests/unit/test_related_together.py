@@ -399,6 +399,7 @@ async def test_cancelled_at_each_step(engine: Engine, mode: str, change: str, so
         await vinyl.run(reset)
         canceller = Canceller((at,), soon=soon)
         error = await canceller.run(run)
+        assert error is None or isinstance(error, asyncio.CancelledError)
         found = await vinyl.run(names, book)
         assert found in (before, after)
         assert soon or (found == after) == bool(called)

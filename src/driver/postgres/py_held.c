@@ -155,6 +155,9 @@ execute_wait(pg_link *link, pg_request *request, int wanted, PGresult **result)
     if (pg_link_attach_wait(link) < 0) {
         return -1;
     }
+    if (link->held == NULL) {
+        return 0; /* it was ended meanwhile */
+    }
     if (wanted && may_be_kept(link, request)) {
         add(link->held, request);
         return 1;

@@ -74,11 +74,19 @@ pg_link_end_cut(pg_link *link, int cancel)
     vnl_pg_status drained = cancel || !sent ? vnl_pg_cancel_wait(conn, now + CANCEL_BOUND)
                                             : vnl_pg_drain_wait(conn, now + END_BOUND);
     PyErr_Clear();
+    link->committed = !sent ? 0 : drained == VNL_PG_OK ? strcmp(conn->drained, "COMMIT") == 0 : -1;
+    if (drained == VNL_PG_OK && vnl_pg_txn(conn) != PQTRANS_IDLE) {
+        /* The end was skipped or never sent, and nobody will ask for another. */
+        vnl_pg_query query = {.sql = "ROLLBACK"};
+        vnl_pg_answer answer;
+        drained = vnl_pg_run_wait(conn, &query, now + END_BOUND, &answer);
+        PQclear(answer.result);
+        PyErr_Clear();
+    }
     vnl_pg_core->shield_leave();
     if (type != NULL) {
         PyErr_Restore(type, value, trace);
     }
-    link->committed = !sent ? 0 : drained == VNL_PG_OK ? strcmp(conn->drained, "COMMIT") == 0 : -1;
     if (drained != VNL_PG_OK) {
         pg_link_detach(link, 0);
     }
