@@ -31,7 +31,7 @@ from django.db.models.fields.related_descriptors import (
 from django.db.models.manager import BaseManager
 
 from vinyl import direct
-from vinyl._core import LOOP, together, where
+from vinyl._core import LOOP, Unchanged, together, where
 from vinyl.generic import GenericForward
 from vinyl.originals import is_original, methods_unchanged
 from vinyl.related import RelatedMixin
@@ -106,32 +106,151 @@ def _put_in_order(instances: list[Any], names: list[str]) -> None:
 def grouped(instances: list[Any], lookups: tuple[Any, ...]) -> tuple[dict[str, Group], Any]:
     """The lookups of which each group can be looked up without the others, by the name of the
     attribute that it sets; and the others, which come after. No groups where it changes nothing."""
-    groups: dict[str, Group] = {}
     model = type(instances[0])
-    rest: tuple[Any, ...] = ()
-    for n, lookup in enumerate(lookups):
-        parts = _split(lookup)
-        group = None if parts is None else groups.get(parts[1][0]) or Group(model, parts[1][0])
-        if group is None or not group.add(lookup):
-            rest = lookups[n:]
-            break
-        groups[group.name] = group
-    for lookup in rest:
-        parts = _split(lookup)
-        if parts is None or parts[1][0] in groups:
-            return {}, lookups
-    deep = [group for group in groups.values() if group.is_deep]
+    key = model, *map(_key, lookups)
+    shape = _shapes.get(key)
+    if shape is None or not shape.holds():
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        shape = _shapes[key] = _Shape(model, lookups)
+    if not shape.walks:
+        return {}, lookups
+    groups = {walk.name: Group(walk, lookups) for walk in shape.walks}
     # What was there before may lead anywhere, and to the same instances.
-    had = [group for group in deep if group.is_begun(instances)]
-    if any(group.returns for group in had):
+    had = [group for group in groups.values() if group.walk.is_deep and group.is_begun(instances)]
+    if any(group.walk.returns for group in had):
         return {}, lookups
     for group in had:
         group.forks = False
         if group is not had[0]:
-            had[0].lookups += groups.pop(group.name).lookups
+            had[0].lookups += groups.pop(group.walk.name).lookups
     if len(groups) < 2 and not any(group.forks for group in groups.values()):
         return {}, lookups
-    return groups, rest
+    return groups, lookups[shape.count :]
+
+
+def _key(lookup: Any) -> Any:
+    """All of a lookup that its way depends on."""
+    if isinstance(lookup, str):
+        return lookup
+    if _split(lookup) is None:
+        return type(lookup), None
+    more = None if lookup.queryset is None else tuple(map(_key, _more(lookup.queryset)))
+    return type(lookup), lookup.prefetch_through, lookup.prefetch_to, more
+
+
+def _more(queryset: Any) -> tuple[Any, ...]:
+    found: tuple[Any, ...] = getattr(queryset, "_prefetch_related_lookups", ())
+    return found
+
+
+_shapes: dict[Any, _Shape] = {}
+_MOST_SHAPES = 1000
+
+
+class _Shape:
+    """What is known of lookups of a model's instances, and what has to be as it was then."""
+
+    __slots__ = ("_classes", "_managers", "count", "walks")
+
+    def __init__(self, model: type[Model], lookups: tuple[Any, ...]) -> None:
+        walks: dict[str, _Walk] = {}
+        met = _Met()
+        #: How many lookups the groups have.
+        self.count = len(lookups)
+        for n, lookup in enumerate(lookups):
+            parts = _split(lookup)
+            name = "" if parts is None else parts[1][0]
+            walk = walks.get(name) or _Walk(model, name, met)
+            if not walk.add(n, lookup):
+                self.count = n
+                break
+            walks[name] = walk
+        rest = map(_split, lookups[self.count :])
+        if any(parts is None or parts[1][0] in walks for parts in rest):
+            walks = {}
+        self.walks = tuple(walks.values())
+        self._classes = Unchanged(model, *met.classes)
+        self._managers = met.managers
+
+    def holds(self) -> bool:
+        return self._classes() and all(manager.holds() for manager in self._managers)
+
+
+class _Met:
+    """What a walk came by."""
+
+    def __init__(self) -> None:
+        self.classes: set[type] = set()
+        self.managers: list[_Manager] = []
+
+
+class _Manager(NamedTuple):
+    """That of a relation. No guard: each manager that is made changes BaseManager."""
+
+    cls: type[RelatedMixin] | type[BaseManager[Any]]
+    method: Any
+    descriptor: Any
+    plain: bool
+
+    def holds(self) -> bool:
+        if self.descriptor is None:
+            return self.cls.get_queryset is self.method
+        cls: Any = self.descriptor.related_manager_cls
+        return (
+            cls is self.cls
+            and cls.get_prefetch_querysets is self.method
+            and cls.prefetches_nothing() is self.plain
+        )
+
+
+class Group:
+    """Lookups that begin with the same attribute, in their order."""
+
+    def __init__(self, walk: _Walk, lookups: tuple[Any, ...]) -> None:
+        self.walk = walk
+        self.lookups = [lookups[n] for n in walk.numbers]
+        self.forks = walk.forks
+
+    def _kept_of(self, instance: Any) -> Any:
+        """Where an instance has the group's attribute."""
+        if self.walk.is_to_attr:
+            return instance.__dict__
+        if self.walk.is_single:
+            return instance._state.fields_cache
+        return getattr(instance, _PREFETCHED, {})
+
+    def is_begun(self, instances: list[Any]) -> bool:
+        """Whether any instance has the group's attribute already."""
+        return any(self.walk.name in self._kept_of(each) for each in instances)
+
+    def run(self, instances: list[Any]) -> None:
+        """Looks them up; where they fork, the first relation first, then what is of its end."""
+        if not self.forks:
+            _django(instances, *self.lookups)
+            return
+        first = self.lookups[0]
+        is_whole = len(_parts(first)[1]) == 1
+        _django(instances, first if is_whole else self.walk.name)
+        ends = {id(end): end for each in instances for end in self._ends_of(each)}
+        deeper = self.lookups[1:] if is_whole else self.lookups
+        prefetch_related_objects([*ends.values()], *map(_without_first, deeper))
+
+    def _ends_of(self, instance: Any) -> Any:
+        end = self._kept_of(instance).get(self.walk.name)
+        return () if end is None else (end,) if self.walk.is_single else end
+
+
+def _without_first(lookup: Any) -> Any:
+    if isinstance(lookup, str):
+        return lookup.partition("__")[2]
+    lookup = copy.copy(lookup)
+    lookup.prefetch_through = lookup.prefetch_through.partition("__")[2]
+    lookup.prefetch_to = lookup.prefetch_to.partition("__")[2]
+    return lookup
+
+
+# --- where they lead
 
 
 def _parts(lookup: Any) -> tuple[list[str], list[str]]:
@@ -162,31 +281,44 @@ class _Relation(NamedTuple):
     plain: bool
 
 
-class Group:
-    """Lookups that begin with the same attribute, in their order, and where they lead."""
+class _Walk:
+    """Where the lookups of a group lead."""
 
-    def __init__(self, root: type[Model], name: str) -> None:
+    def __init__(self, root: type[Model], name: str, met: _Met) -> None:
         self.name = name
-        self.lookups: list[Any] = []
-        self._root = root
-        self._done: dict[tuple[str, ...], _Relation] = {}
-        self._is_to_attr = False
+        #: Which of the lookups they are.
+        self.numbers: list[int] = []
+        #: Of the attribute that they begin with.
+        self.is_single = self.is_to_attr = False
         #: Something is looked up of what was found.
         self.is_deep = False
         #: That may be instances of the model given, fetched anew.
         self.returns = False
         #: After the first relation there is more than one way.
         self.forks = False
+        self._root = root
+        self._met = met
+        self._done: dict[tuple[str, ...], _Relation] = {}
+        self._ways: dict[tuple[str, ...], set[str]] = {}
+        self._is_plain = True
 
-    def add(self, lookup: Any) -> bool:
-        """Whether it touches only what the group itself has fetched."""
-        if not self._walk(self._root, (), lookup):
+    def add(self, number: int, lookup: Any) -> bool:
+        """Whether the lookup touches only what the group itself has fetched."""
+        if not self._goes(self._root, (), lookup):
             return False
-        self.lookups.append(lookup)
-        self.forks = len(self.lookups) > 1 and self._forks()
+        to = _parts(lookup)[1]
+        for n in range(1, len(to)):
+            self._ways.setdefault(tuple(to[:n]), set()).add(to[n])
+        if len(to) == 1 and (
+            self.numbers or (not isinstance(lookup, str) and _more(lookup.queryset))
+        ):
+            self._is_plain = False  # more than the first relation before what is of its end
+        self.numbers.append(number)
+        self.is_single = self._done[(self.name,)].single
+        self.forks = self._is_plain and any(len(ways) > 1 for ways in self._ways.values())
         return True
 
-    def _walk(self, model: type[Model], path: tuple[str, ...], lookup: Any) -> bool:
+    def _goes(self, model: type[Model], path: tuple[str, ...], lookup: Any) -> bool:
         parts = _split(lookup)
         if parts is None:
             return False
@@ -204,18 +336,18 @@ class Group:
                 if count == 0 and not isinstance(lookup, str):
                     return False  # maybe Django's error
                 continue
-            found = _relation(model, name)
+            found = _relation(model, name, self._met)
             if found is None or not (found.plain or (count == 0 and queryset is not None)):
                 return False
             if name != attribute:
                 if hasattr(model, attribute):
                     return False
-                self._is_to_attr |= len(path) == 1
+                self.is_to_attr |= len(path) == 1
             self._done[path] = found
         found = self._done[path]
         return all(
-            found.model is not None and self._walk(found.model, path, more)
-            for more in getattr(queryset, "_prefetch_related_lookups", ())
+            found.model is not None and self._goes(found.model, path, more)
+            for more in _more(queryset)
         )
 
     def _goes_on(self, relation: _Relation) -> bool:
@@ -227,56 +359,6 @@ class Group:
             self.returns = True
             return not relation.single
         return True
-
-    def _kept_of(self, instance: Any) -> Any:
-        """Where an instance has the group's attribute."""
-        if self._is_to_attr:
-            return instance.__dict__
-        if self._done[(self.name,)].single:
-            return instance._state.fields_cache
-        return getattr(instance, _PREFETCHED, {})
-
-    def is_begun(self, instances: list[Any]) -> bool:
-        """Whether any instance has the group's attribute already."""
-        return any(self.name in self._kept_of(each) for each in instances)
-
-    # --- one relation first, then what is looked up of its end
-
-    def _forks(self) -> bool:
-        first, *others = self.lookups
-        if any(lookup == self.name for lookup in others):
-            return False
-        if getattr(getattr(first, "queryset", None), "_prefetch_related_lookups", ()):
-            return False
-        ways: dict[tuple[str, ...], set[str]] = {}
-        for _, to in map(_parts, self.lookups):
-            for n in range(1, len(to)):
-                ways.setdefault(tuple(to[:n]), set()).add(to[n])
-        return any(len(each) > 1 for each in ways.values())
-
-    def run(self, instances: list[Any]) -> None:
-        if not self.forks:
-            _django(instances, *self.lookups)
-            return
-        first = self.lookups[0]
-        is_whole = len(_parts(first)[1]) == 1
-        _django(instances, first if is_whole else self.name)
-        ends = {id(end): end for each in instances for end in self._ends_of(each)}
-        deeper = self.lookups[1:] if is_whole else self.lookups
-        prefetch_related_objects([*ends.values()], *map(_without_first, deeper))
-
-    def _ends_of(self, instance: Any) -> Any:
-        end = self._kept_of(instance).get(self.name)
-        return () if end is None else (end,) if self._done[(self.name,)].single else end
-
-
-def _without_first(lookup: Any) -> Any:
-    if isinstance(lookup, str):
-        return lookup.partition("__")[2]
-    lookup = copy.copy(lookup)
-    lookup.prefetch_through = lookup.prefetch_through.partition("__")[2]
-    lookup.prefetch_to = lookup.prefetch_to.partition("__")[2]
-    return lookup
 
 
 def _is_related(one: type[Model], other: type[Model]) -> bool:
@@ -297,28 +379,31 @@ def _is_made_anew(model: type[Model]) -> bool:
 _READ = ("__get__", "__set__", "get_prefetch_querysets", "get_queryset", "is_cached")
 
 
-def _relation(model: type[Model], name: str) -> _Relation | None:
+def _relation(model: type[Model], name: str, met: _Met) -> _Relation | None:
     """What Django's function would go through, if that is as Django wrote it."""
     descriptor: Any = getattr(model, name, None)
+    met.classes |= {model, type(descriptor)}
     if descriptor is None or not methods_unchanged(type(descriptor), _READ):
         return None
     if isinstance(descriptor, ForwardManyToOneDescriptor):
-        return _single(descriptor.field.remote_field.model)
+        return _single(descriptor.field.remote_field.model, met)
     if isinstance(descriptor, ReverseOneToOneDescriptor):
-        return _single(descriptor.related.related_model)
+        return _single(descriptor.related.related_model, met)
     if isinstance(descriptor, ReverseManyToOneDescriptor):
-        return _many(descriptor)
+        return _many(descriptor, met)
     if isinstance(descriptor, GenericForward):
         return _Relation(None, single=True, plain=True)
     return None
 
 
-def _single(model: type[Model]) -> _Relation:
-    get_queryset = type(model._base_manager).get_queryset
-    return _Relation(model, single=True, plain=get_queryset is BaseManager.get_queryset)
+def _single(model: type[Model], met: _Met) -> _Relation:
+    cls = type(model._base_manager)
+    plain = cls.get_queryset is BaseManager.get_queryset
+    met.managers.append(_Manager(cls, cls.get_queryset, None, plain))
+    return _Relation(model, single=True, plain=plain)
 
 
-def _many(descriptor: Any) -> _Relation | None:
+def _many(descriptor: Any, met: _Met) -> _Relation | None:
     rel = descriptor.rel
     manager = descriptor.related_manager_cls
     if not issubclass(manager, RelatedMixin) or not is_original(manager.get_prefetch_querysets):
@@ -326,4 +411,6 @@ def _many(descriptor: Any) -> _Relation | None:
     generic = hasattr(rel.field, "content_type_field_name")
     many = isinstance(descriptor, ManyToManyDescriptor)
     model = rel.model if generic or (many and not descriptor.reverse) else rel.related_model
-    return _Relation(model, single=False, plain=manager.prefetches_nothing())
+    plain = manager.prefetches_nothing()
+    met.managers.append(_Manager(manager, manager.get_prefetch_querysets, descriptor, plain))
+    return _Relation(model, single=False, plain=plain)
