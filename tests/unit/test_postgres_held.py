@@ -451,8 +451,10 @@ async def test_cancelled_in_the_flight(
         if seconds > 1 and known and not slow_insert:
             assert committed == -1
         else:
-            assert rows(link, COUNT) == [(3 if committed else 1,)]
-            assert seconds < 1 or committed == 0
+            # A machine that is busy may take longer than the cancel may: then nobody knows.
+            found = rows(link, COUNT)
+            assert committed < 0 or found == [(3 if committed else 1,)]
+            assert seconds < 1 or committed <= 0
         link.close()
 
     await _core.run(after)
