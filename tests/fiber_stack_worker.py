@@ -52,7 +52,7 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
 async def woken_by_the_poller(
     work: Callable[[asyncio.AbstractEventLoop, socket.socket, int], None],
 ) -> int:
-    """work(loop, its socket, depth) in fibers that the loop's poll resumed, in all at each depth."""
+    """work(loop, its socket, depth) in fibers that the loop's poll resumed, at each depth."""
     loop = asyncio.get_running_loop()
     done = 0
 

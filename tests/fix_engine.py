@@ -138,7 +138,7 @@ def clients(admin: psycopg.Connection) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
-def _assert_clients_gone(admin: psycopg.Connection) -> None:
+def assert_clients_gone(admin: psycopg.Connection) -> None:
     deadline = time.monotonic() + GONE_SECONDS
     while left := clients(admin):
         if time.monotonic() > deadline:
@@ -190,7 +190,7 @@ def _on_postgresql(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     server: PrivatePostgres = request.getfixturevalue("postgres_server")
     admin: psycopg.Connection = request.getfixturevalue("postgres_admin")
     yield server.django("vinyl.backends.postgresql", DATABASE)
-    _assert_clients_gone(admin)
+    assert_clients_gone(admin)
     _empty_tables(admin)
 
 

@@ -251,6 +251,37 @@ async def test_told_of_the_cancel(narrow: Engine, proxy: Proxy, where: str) -> N
     assert took[trials // 2] < 100
 
 
+@pytest.fixture
+def hasty(proxied: Engine) -> Iterator[Engine]:
+    entry = proxied.databases[proxied.alias] | {"OPTIONS": {"command_timeout": 0.3}}
+    with installed({proxied.alias: entry}):
+        yield proxied
+
+
+async def test_a_cancel_that_comes_to_nothing(
+    hasty: Engine, proxy: Proxy, postgres_admin: psycopg.Connection
+) -> None:
+    """The connection is closed and the server asked again: the statement would run on for good."""
+    alias = hasty.alias
+    asleep = (
+        "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep%'"
+        " AND pid <> pg_backend_pid()"
+    )
+
+    def sleep() -> None:
+        with pytest.raises(OperationalError, match="command_timeout"):
+            sleeps(alias, 600)
+        assert proxy.lose_cancels == 0
+
+    assert await vinyl.run(one, alias) == 1
+    proxy.lose_cancels = 1
+    await vinyl.run(sleep)
+    began = time.monotonic()
+    while postgres_admin.execute(asleep).fetchall():
+        assert time.monotonic() - began < 5
+        await vinyl.run(one, alias)
+
+
 @on_a_loop
 async def test_all_stranded(proxied: Engine, proxy: Proxy) -> None:
     """All ten connections are silent: every task is back in time, and the pool is of use."""

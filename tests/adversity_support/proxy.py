@@ -46,6 +46,9 @@ class Line:
                 await self.flowing.wait()
                 if not of_server and data.startswith(CANCEL_REQUEST):
                     self.is_cancel = True
+                    if self.proxy.lose_cancels:
+                        self.proxy.lose_cancels -= 1
+                        break
                 await self._pass(data, writer, of_server=of_server)
             if of_server and self.proxy.hold_ends:
                 await asyncio.Event().wait()
@@ -83,6 +86,8 @@ class Proxy:
     ``fragment``: bytes per packet. ``delay``: seconds before each. ``change``: garbles what the
     server says. ``cut_at``: a new connection is cut after that many bytes of the server.
     ``hold_ends``: the client does not learn that the server has closed.
+    ``lose_cancels``: so many requests to cancel come to nothing, as one does that the server meets
+    before it has begun the statement.
     ``freeze()``: the connections that are open now carry nothing any more, new ones do.
     """
 
@@ -95,6 +100,7 @@ class Proxy:
         self.cut_at: int | None = None
         self.cuts = 0
         self.hold_ends = False
+        self.lose_cancels = 0
         self.lines: list[Line] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -121,12 +127,17 @@ class Proxy:
 
     async def _end(self) -> None:
         self._listener.close()
-        for line in self.lines:
-            line.flowing.set()
-            line.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A connection that the listener took just now is no task of ours yet, and a transport ends
+        # at a later turn: until there has been nothing for a while.
+        quiet = 0
+        while quiet < 5:
+            for line in self.lines:
+                line.flowing.set()
+                line.cut()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.sleep(0)
+            quiet = 0 if asyncio.all_tasks() - {asyncio.current_task()} else quiet + 1
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

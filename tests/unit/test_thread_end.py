@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 from django.db import connections, transaction
-from fix_engine import Engine, clients, open_files_under
+from fix_engine import Engine, assert_clients_gone, open_files_under
 from library.models import Author
 
 import vinyl
@@ -98,9 +98,7 @@ def test_nothing_stays_open(
     assert pool is not None
     assert pool.stats()["pool_size"] == 0
     if engine.name == "postgresql":
-        admin = request.getfixturevalue("postgres_admin")
-        while clients(admin):  # a backend notices a moment later
-            pass
+        assert_clients_gone(request.getfixturevalue("postgres_admin"))
     else:
         assert open_files_under(engine.conf["NAME"]) == []
     assert Author.objects.using(alias).count() == 0

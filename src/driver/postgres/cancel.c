@@ -65,5 +65,12 @@ vnl_pg_cancel_wait(vnl_pg_conn *conn, int64_t deadline)
     if (!vnl_pg_cancel_request_wait(conn, deadline)) {
         return VNL_PG_TIMEOUT;
     }
-    return vnl_pg_drain_wait(conn, deadline);
+    vnl_pg_status status = vnl_pg_drain_wait(conn, deadline);
+    if (status == VNL_PG_TIMEOUT) {
+        /* A request that the server meets before it has begun the statement comes to nothing, and the
+         * statement would run on, with its locks, after its connection is closed: once more.  Nobody
+         * waits for that. */
+        (void)vnl_pg_cancel_request_wait(conn, vnl_pg_core->now());
+    }
+    return status;
 }

@@ -221,8 +221,8 @@ vnl_pg_status vnl_pg_copy_finish_wait(vnl_pg_conn *conn, int64_t deadline, PGres
 /* --- cancel.c ----------------------------------------------------------- */
 
 /* Asks the server to cancel what runs on `conn` and drains, all before the
- * deadline.  To be called shielded, with no exception set.  VNL_PG_OK when the
- * connection is usable again. */
+ * deadline; if it does not end by then, asks again without waiting.  To be called
+ * shielded, with no exception set.  VNL_PG_OK when the connection is usable again. */
 vnl_pg_status vnl_pg_cancel_wait(vnl_pg_conn *conn, int64_t deadline);
 /* Only asks; 0 when it could not be done by the deadline. */
 int vnl_pg_cancel_request_wait(vnl_pg_conn *conn, int64_t deadline);
