@@ -126,9 +126,12 @@ class Proxy:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _end(self) -> None:
-        self._listener.close()
-        # A connection that the listener took just now is no task of ours yet, and a transport ends
-        # at a later turn: until there has been nothing for a while.
+        # asyncio forgets a connection that its server has taken, and not made a transport of, by the
+        # time that it is closed.
+        for listening in self._listener.sockets:
+            self._loop.remove_reader(listening.fileno())
+        # What has been taken is no task of ours at once, and a transport ends at a later turn: until
+        # there has been nothing for a while.
         quiet = 0
         while quiet < 5:
             for line in self.lines:
@@ -138,6 +141,7 @@ class Proxy:
                 task.cancel()
             await asyncio.sleep(0)
             quiet = 0 if asyncio.all_tasks() - {asyncio.current_task()} else quiet + 1
+        self._listener.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
