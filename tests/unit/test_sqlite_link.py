@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from sqlite_support import Database, start, until
+from vinyl._sqlite3 import Batch
 
 from vinyl import _core
 
@@ -248,6 +249,29 @@ async def test_what_does_not_pin(database: Database, sql: str) -> None:
         assert not link.holds_slot
 
     await _core.run(work)
+
+
+@pytest.mark.parametrize("module", ["fts5(a, b)", "rtree(id, a, b)"])
+async def test_a_virtual_table_keeps_its_own_statements(database: Database, module: str) -> None:
+    """They are the table's to close, when the connection is."""
+    link = database.own()
+    try:
+        link.execute(f"CREATE VIRTUAL TABLE v USING {module}")
+    except sqlite3.OperationalError as error:
+        if "no such module" not in str(error):
+            raise
+        link.close()
+        pytest.skip(f"SQLite was built without {module}")
+    for _ in range(2):
+        link.execute("INSERT INTO v (a, b) VALUES (1, 2)")
+        link.executemany("INSERT INTO v (a, b) VALUES (?, ?)", [(1, 2), (3, 4)])
+        link.execute(
+            "INSERT INTO v (a, b) SELECT c0, c1 FROM vinyl_batch(?)", (Batch([[5, 5], [6, 7]]),)
+        )
+    open_ones = [link.execute("SELECT a FROM v") for _ in range(3)]  # one is cached, the others not
+    assert [cursor.fetchone() is not None for cursor in open_ones] == [True] * 3
+    link.close()
+    assert database.ask("SELECT count(*) FROM v") == (10,)
 
 
 async def test_functions_belong_to_their_link(database: Database) -> None:

@@ -150,10 +150,7 @@ vnl_sqlite_close(vnl_sqlite_conn *conn)
     if (conn == NULL) {
         return;
     }
-    vnl_sqlite_cache_clear(conn);
-    for (sqlite3_stmt *left = NULL; (left = sqlite3_next_stmt(conn->db, NULL)) != NULL;) {
-        sqlite3_finalize(left);
-    }
+    vnl_sqlite_stmts_free(conn);
     vnl_sqlite_pins_free(conn);
     /* Closing never switches: the handlers go, and the VFS syncs in place. */
     sqlite3_progress_handler(conn->db, 0, NULL, NULL);

@@ -44,7 +44,7 @@ typedef struct vnl_sqlite_conn vnl_sqlite_conn;
 typedef struct vnl_sqlite_batch vnl_sqlite_batch;
 
 typedef struct vnl_sqlite_stmt {
-    struct vnl_sqlite_stmt *newer, *older; /* in the cache's list */
+    struct vnl_sqlite_stmt *newer, *older; /* in the cache's list, or among the loose */
     struct vnl_sqlite_stmt *chain;         /* in the cache's bucket */
     struct vnl_sqlite_stmt *doomed;        /* to be let go of when the connection is free */
     uint64_t hash;
@@ -105,7 +105,8 @@ struct vnl_sqlite_conn {
     int attached;
     struct vnl_sqlite_pragma *pragmas;
     /* Statements. */
-    vnl_sqlite_stmt *newest, *oldest;
+    vnl_sqlite_stmt *newest, *oldest; /* the cache */
+    vnl_sqlite_stmt *loose;           /* those in use that are not cached */
     vnl_sqlite_stmt *buckets[64];
     int cached, cache_max;
     void *above; /* what the layer above keeps with it */
@@ -142,7 +143,8 @@ vnl_sqlite_stmt *vnl_sqlite_prepare_wait(vnl_sqlite_conn *conn, const char *sql,
                                          vnl_sqlite_style style, int *rc);
 /* Resets it and gives it back to the cache. */
 void vnl_sqlite_stmt_done(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt);
-void vnl_sqlite_cache_clear(vnl_sqlite_conn *conn);
+/* All of them, in use or not.  A virtual table has statements of its own. */
+void vnl_sqlite_stmts_free(vnl_sqlite_conn *conn);
 /* The SQL with SQLite's placeholders, malloc'ed; NULL: *rc VNL_BAD_FORMAT or SQLITE_NOMEM. */
 char *vnl_sqlite_convert(const char *sql, size_t len, vnl_sqlite_style style, size_t *out_len, int *rc);
 /* Sets kind, writes and pragma of a statement that is yet to be prepared. */

@@ -233,6 +233,27 @@ link_stmt(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt)
     conn->cached++;
 }
 
+/* A statement that is not cached, as long as it is in use. */
+static void
+link_loose(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt)
+{
+    stmt->newer = NULL;
+    stmt->older = conn->loose;
+    if (conn->loose != NULL) {
+        conn->loose->newer = stmt;
+    }
+    conn->loose = stmt;
+}
+
+static void
+unlink_loose(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt)
+{
+    *(stmt->newer ? &stmt->newer->older : &conn->loose) = stmt->older;
+    if (stmt->older != NULL) {
+        stmt->older->newer = stmt->newer;
+    }
+}
+
 static void
 free_stmt(vnl_sqlite_stmt *stmt)
 {
@@ -335,6 +356,9 @@ vnl_sqlite_prepare_wait(vnl_sqlite_conn *conn, const char *sql, size_t len, vnl_
         stmt->key_len = len;
         link_stmt(conn, stmt);
     }
+    else {
+        link_loose(conn, stmt);
+    }
     free(text);
     *rc = SQLITE_OK;
     return stmt;
@@ -358,6 +382,7 @@ vnl_sqlite_stmt_done(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt)
         sqlite3_clear_bindings(stmt->raw);
     }
     if (stmt->key == NULL) {
+        unlink_loose(conn, stmt);
         free_stmt(stmt);
         return;
     }
@@ -370,17 +395,24 @@ vnl_sqlite_stmt_done(vnl_sqlite_conn *conn, vnl_sqlite_stmt *stmt)
     }
 }
 
-void
-vnl_sqlite_cache_clear(vnl_sqlite_conn *conn)
+static void
+free_all(vnl_sqlite_stmt *stmt)
 {
-    vnl_sqlite_stmt *stmt = conn->newest;
-
-    conn->newest = conn->oldest = NULL;
-    memset(conn->buckets, 0, sizeof(conn->buckets));
-    conn->cached = 0;
     while (stmt != NULL) {
         vnl_sqlite_stmt *older = stmt->older;
         free_stmt(stmt);
         stmt = older;
     }
+}
+
+void
+vnl_sqlite_stmts_free(vnl_sqlite_conn *conn)
+{
+    vnl_sqlite_stmt *cached = conn->newest, *loose = conn->loose;
+
+    conn->newest = conn->oldest = conn->loose = NULL;
+    memset(conn->buckets, 0, sizeof(conn->buckets));
+    conn->cached = 0;
+    free_all(cached);
+    free_all(loose);
 }
