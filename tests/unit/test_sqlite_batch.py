@@ -392,6 +392,19 @@ def test_without_a_batch_there_are_no_rows(tmp_path: Path) -> None:
     link.close()
 
 
+def test_limits_that_are_lower(tmp_path: Path) -> None:
+    """They are for the user's statements: one of two columns is within them."""
+    link = Database.at(tmp_path / "a").own()
+    link.execute("CREATE TABLE t (a, b)")
+    link.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 2)
+    link.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 100)
+    link.execute(*in_batch("INSERT INTO t", [(1, 2), (3, 4)]))
+    assert link.execute("SELECT * FROM t").fetchall() == [(1, 2), (3, 4)]
+    assert link.getlimit(sqlite3.SQLITE_LIMIT_COLUMN) == 2
+    assert link.getlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH) == 100
+    link.close()
+
+
 def test_one_prepared_statement_for_any_number(tmp_path: Path) -> None:
     link = Database.at(tmp_path / "a").own()
     link.execute("CREATE TABLE t (a)")

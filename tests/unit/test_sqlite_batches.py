@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connections, models, transaction
+from django.db.backends.signals import connection_created
 from django.db.models import Value
 from django.db.models.functions import Lower
 from django.db.models.sql.compiler import SQLInsertCompiler
@@ -377,6 +378,23 @@ def settings_of_debug() -> Iterator[None]:
 
     with override_settings(DEBUG=True):
         yield
+
+
+def test_seen_by_who_hears_of_the_connection(engine: Engine, batches: list[int]) -> None:
+    seen: list[str] = []
+
+    def watch(connection: Any, **kwargs: Any) -> None:
+        connection.connection.set_trace_callback(seen.append)
+
+    connections[engine.alias].close()
+    connection_created.connect(watch)
+    try:
+        Publisher.objects.bulk_create([Publisher(name=name) for name in "ab"])
+    finally:
+        connection_created.disconnect(watch)
+        connections[engine.alias].close()
+    assert batches == []
+    assert any("VALUES" in sql for sql in seen)
 
 
 def test_the_compiler_alone_gives_values(engine: Engine, batches: list[int]) -> None:

@@ -217,3 +217,14 @@ vnl_sqlite_batch_install(sqlite3 *db)
 {
     return sqlite3_create_module_v2(db, "vinyl_batch", &module, NULL, NULL);
 }
+
+void
+vnl_sqlite_batch_connect_wait(vnl_sqlite_conn *conn)
+{
+    sqlite3_stmt *raw = NULL;
+
+    vnl_sqlite_enter(conn);
+    (void)sqlite3_prepare_v2(conn->db, "SELECT 1 FROM vinyl_batch", -1, &raw, NULL);
+    sqlite3_finalize(raw);
+    vnl_sqlite_leave(conn);
+}

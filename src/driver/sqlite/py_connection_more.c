@@ -141,6 +141,7 @@ setlimit(PyObject *op, PyObject *args)
     if (!PyArg_ParseTuple(args, "ii:setlimit", &category, &value) || vnl_link_enter_wait(self, 1) < 0) {
         return NULL;
     }
+    vnl_sqlite_batch_connect_wait(self->conn);
     old = limit(self, category, value);
     Py_XDECREF(set_up(self, old == NULL ? -1 : 0));
     return old;

@@ -172,6 +172,8 @@ void vnl_sqlite_batch_free(void *batch);
  * parameter is cleared. */
 int vnl_sqlite_batch_bind(sqlite3_stmt *raw, int at, vnl_sqlite_batch *batch);
 int vnl_sqlite_batch_install(sqlite3 *db);
+/* Before a limit is lowered, which the table might exceed; else its first use does it. */
+void vnl_sqlite_batch_connect_wait(vnl_sqlite_conn *conn);
 
 /* --- exec.c */
 /* SQLITE_ROW, SQLITE_DONE or an error code.  `first`: no row was read yet, so

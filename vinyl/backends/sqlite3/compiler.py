@@ -57,13 +57,15 @@ class SQLInsertCompiler(BulkInsert, DjangoSQLInsertCompiler):
             self._may_batch = False
 
     def _is_unseen(self) -> bool:
+        if len(self.query.objs) < 2:
+            return False
         session = self.connection
-        link = session.connection
+        if session.connection is None:
+            session.ensure_connection()  # who hears of it may want to see statements
         return (
-            len(self.query.objs) > 1
-            and unseen(session)
+            unseen(session)
             and unchanged(type(self), type(session.ops))
-            and not (link is not None and link.is_traced)
+            and not getattr(session.connection, "is_traced", True)
         )
 
     def has_placeholder(self, field: Any) -> bool:
