@@ -13,6 +13,7 @@ from django.db.backends.signals import connection_created
 from django.db.models import Value
 from django.db.models.functions import Lower
 from django.db.models.sql.compiler import SQLInsertCompiler
+from django.test.utils import CaptureQueriesContext
 from fix_engine import Engine
 from library.models import Author, Book, Genre, Publisher, Sample
 from made_support import make_model
@@ -20,6 +21,7 @@ from sample_values import VALUES
 
 import vinyl
 from vinyl.backends.sqlite3 import compiler
+from vinyl.exceptions import IntegerOutOfRange
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
@@ -242,6 +244,15 @@ def test_integers_that_no_column_holds(engine: Engine, batches: list[int], numbe
     answer, _ = both_ways(engine, batches, work)
     assert issubclass(answer[0], OverflowError)
     assert answer[1].startswith("Python int too large to convert to SQLite INTEGER: parameter 17 ")
+
+
+@pytest.mark.parametrize("number", [2**63, 2**300])
+def test_such_an_integer_in_the_query_log(engine: Engine, number: int) -> None:
+    """The log shows it; what is raised is what is raised without a log."""
+    session = connections[engine.alias]
+    with CaptureQueriesContext(session) as captured, pytest.raises(IntegerOutOfRange):
+        Sample.objects.bulk_create([Sample(big=1), Sample(big=number)])
+    assert f"'{number}'" in captured[-1]["sql"]
 
 
 def test_batch_size(engine: Engine, batches: list[int]) -> None:

@@ -26,6 +26,12 @@ _KINDS: dict[Any, str] = {
 }
 
 
+def _bindable(param: Any) -> Any:
+    """As a log shows it, also where the statement could not have it as a parameter."""
+    too_large = isinstance(param, int) and not -(2**63) <= param < 2**63
+    return int.__repr__(param) if too_large else param
+
+
 def _in_c(kind: str) -> Any:
     """Django's method for the field of that kind, in C for the usual values."""
     return _sqlite3.adapter(kind, getattr(_Django, f"adapt_{kind}field_value"), vars(settings))
@@ -51,7 +57,7 @@ class DatabaseOperations(BulkInsertOperations, operations.DatabaseOperations):
                 private.getlimit(sqlite3.SQLITE_LIMIT_COLUMN),
             )
             for start in range(0, len(params), most):
-                chunk = params[start : start + most]
+                chunk = [_bindable(param) for param in params[start : start + most]]
                 sql = "SELECT " + ", ".join(["QUOTE(?)"] * len(chunk))
                 quoted += private.execute(sql, chunk).fetchone()
         return tuple(quoted)
