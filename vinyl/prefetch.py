@@ -118,7 +118,7 @@ def grouped(instances: list[Any], lookups: tuple[Any, ...]) -> tuple[dict[str, G
     groups = {walk.name: Group(walk, lookups) for walk in shape.walks}
     # What was there before may lead anywhere, and to the same instances.
     had = [group for group in groups.values() if group.walk.is_deep and group.is_begun(instances)]
-    if any(group.walk.returns for group in had):
+    if any(group.walk.returns or not group.is_done(instances) for group in had):
         return {}, lookups
     for group in had:
         group.forks = False
@@ -223,6 +223,9 @@ class Group:
     def is_begun(self, instances: list[Any]) -> bool:
         """Whether any instance has the group's attribute already."""
         return any(self.walk.name in self._kept_of(each) for each in instances)
+
+    def is_done(self, instances: list[Any]) -> bool:
+        return all(self.walk.name in self._kept_of(each) for each in instances)
 
     def run(self, instances: list[Any]) -> None:
         """Looks them up; where they fork, the first relation first, then what is of its end."""
