@@ -17,7 +17,7 @@ typedef struct {
     uint64_t operations;
     uint64_t suspends;
     uint64_t statements;
-    uint64_t shared; /* of these, behind another on a connection in use */
+    uint64_t shared;  /* of these, behind another on a connection in use */
     uint64_t flights; /* statements sent together, and how many flew so */
     uint64_t flown;
     uint64_t jobs;
