@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import django
 import pytest
 from django.db import IntegrityError, connections, models, transaction
 from django.db.backends.signals import connection_created
@@ -206,7 +207,9 @@ def test_an_error_inside_a_block(
 
     answer, _ = both_ways(engine, batches, work)
     assert answer[0][0] is IntegrityError
-    assert answer[-1] is (batch_size is not None and not savepoint)
+    # Before Django 6.1 a bulk_create() of one batch opens a block too.
+    opens_block = batch_size is not None or django.VERSION < (6, 1)
+    assert answer[-1] is (opens_block and not savepoint)
 
 
 def test_a_foreign_key_to_nothing(engine: Engine, batches: list[int]) -> None:
@@ -252,7 +255,7 @@ def test_such_an_integer_in_the_query_log(engine: Engine, number: int) -> None:
     session = connections[engine.alias]
     with CaptureQueriesContext(session) as captured, pytest.raises(IntegerOutOfRange):
         Sample.objects.bulk_create([Sample(big=1), Sample(big=number)])
-    assert f"'{number}'" in captured[-1]["sql"]
+    assert any(f"'{number}'" in query["sql"] for query in captured)
 
 
 def test_batch_size(engine: Engine, batches: list[int]) -> None:
@@ -282,7 +285,8 @@ def test_many_to_many(engine: Engine, batches: list[int]) -> None:
 def test_two_objects_and_many(engine: Engine, batches: list[int]) -> None:
     for count in (1, 2, 3, 1000):
         Publisher.objects.bulk_create([Publisher(name=f"{count} {n}") for n in range(count)])
-    assert batches == [2, 3, 1000]
+    assert batches[:2] == [2, 3]
+    assert sum(batches[2:]) == 1000  # Django 5.2 has batches of 500 rows of one column
     assert Publisher.objects.count() == 1006
 
 
@@ -380,7 +384,7 @@ def test_debug(engine: Engine, batches: list[int], settings_of_debug: None) -> N
     session = connections[engine.alias]
     Publisher.objects.bulk_create([Publisher(name=f"n{n}") for n in range(3)])
     assert batches == []
-    assert session.queries[-1]["sql"].count("VALUES ('n0'), ('n1'), ('n2')") == 1
+    assert any("VALUES ('n0'), ('n1'), ('n2')" in query["sql"] for query in session.queries)
 
 
 @pytest.fixture
@@ -500,15 +504,16 @@ def test_columns_that_the_database_computes(engine: Engine, batches: list[int]) 
 
 
 async def test_awaited(engine: Engine, batches: list[int]) -> None:
-    made = await Author.vinyl.bulk_create([Author(name=f"n{n}") for n in range(500)])
-    assert [author.pk for author in made] == list(range(1, 501))
+    made = await Author.vinyl.bulk_create([Author(name=f"n{n}") for n in range(400)])
+    assert [author.pk for author in made] == list(range(1, 401))
     async with vinyl.atomic():
         await Author.vinyl.bulk_create(Author(name=f"m{n}") for n in range(3))
         with pytest.raises(IntegrityError):
-            await Author.vinyl.bulk_create([Author(pk=900, name="x"), Author(pk=1, name="y")])
+            async with vinyl.atomic():
+                await Author.vinyl.bulk_create([Author(pk=900, name="x"), Author(pk=1, name="y")])
         await Author.vinyl.bulk_create([Author(name="z"), Author(name="z")])
-    assert batches == [500, 3, 2, 2]
-    assert await Author.vinyl.count() == 505
+    assert batches == [400, 3, 2, 2]
+    assert await Author.vinyl.count() == 405
     assert not await Author.vinyl.filter(pk=900).exists()
 
 
