@@ -429,3 +429,25 @@ async def test_two_tasks(engine: Engine, mode: str) -> None:
         await asyncio.gather(*[book.genres.add(genre) for genre in genres])
         await asyncio.gather(book.genres.remove(genres[0]), book.genres.set(genres[:2]))
     assert set(await vinyl.run(names, book)) <= {"w", "x"}
+
+
+def test_in_plain_code(engine: Engine) -> None:
+    book, genres = book_and_genres(engine.alias)
+    known(book, genres)
+    called: list[int] = []
+    with sent(engine, 2):
+        book.genres.add(genres[0])
+    with sent(engine, 1, 3):
+        book.genres.set(genres[1:3])
+    with sent(engine, 1, 1), transaction.atomic(using=engine.alias):
+        transaction.on_commit(lambda: called.append(1), using=engine.alias)
+        book.genres.remove(genres[1])
+    assert called == [1]
+    assert names(book) == ["y"]
+    with pytest.raises(IntegrityError):
+        book.genres.add(12345)
+    assert names(book) == ["y"]
+    connections[engine.alias].close()
+    book.genres.clear()
+    assert names(book) == []
+    connections[engine.alias].close()
