@@ -45,7 +45,7 @@ _PREFETCHED = "_prefetched_objects_cache"
 def install() -> None:
     """Take the place of Django's function, if nobody else has. Idempotent."""
     for module in (django_query, django_models):
-        if module.prefetch_related_objects is _django:
+        if module.prefetch_related_objects is _django and is_original(_django):
             module.prefetch_related_objects = prefetch_related_objects
 
 

@@ -484,6 +484,33 @@ async def test_awaited(twin: Engine, mode: str) -> None:
     assert trips.flown == (2 * 3 if twin.name == "postgresql" else 0)
 
 
+async def test_somebodys_own_function_stays(
+    engine: Engine, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def counted(instances: Any, *lookups: Any) -> None:
+        calls.append(lookups)
+        prefetch._django(instances, *lookups)
+
+    def work() -> None:
+        fill()
+        for _ in range(2):
+            with Trips() as trips:
+                list(Books.prefetch_related("author", "genres"))
+            assert trips.flown == 0
+        assert calls == [("author", "genres")] * 2
+
+    monkeypatch.setattr(django_query, "prefetch_related_objects", counted)
+    prefetch.install()
+    assert django_query.prefetch_related_objects is counted
+    await _core.run(work)
+    with monkeypatch.context() as patch:  # as if vinyl had found it there
+        patch.setattr(prefetch, "_django", counted)
+        prefetch.install()
+        assert django_query.prefetch_related_objects is counted
+
+
 # --- any lookups at all
 
 #: model -> relation -> the model at its end
