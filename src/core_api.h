@@ -37,7 +37,6 @@ typedef struct vnl_slot vnl_slot;   /* a physical connection's place in a pool *
 /* How a connection may be had, and was. */
 typedef enum {
     VNL_SLOT_ALONE,  /* it is the caller's alone */
-    VNL_SLOT_FREE,   /* asked: the same, and without waiting in the queue; NULL with no exception else */
     VNL_SLOT_SHARED, /* asked: with others would do, where none is to be had alone.
                         Answered: it is another's, who has offered room */
     VNL_SLOT_LAST,   /* answered: it is the caller's alone, and the next would have to wait */

@@ -259,13 +259,12 @@ vnl_pool_take_wait(PyObject *op, vnl_slot_terms *terms)
         }
         slot = take_now_wait(self, shard, &had);
     }
-    int queued = slot == NULL && !PyErr_Occurred() && asked != VNL_SLOT_FREE;
+    int queued = slot == NULL && !PyErr_Occurred();
     if (queued) {
         had = asked;
         slot = queue_wait(self, shard, &had);
     }
     if (slot == NULL) {
-        shard->count.requests -= !queued && !PyErr_Occurred(); /* it comes again */
         Py_DECREF(self);
         return NULL;
     }

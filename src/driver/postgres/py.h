@@ -157,8 +157,6 @@ int pg_link_enter_holding_wait(pg_link *link);
 void pg_link_leave(pg_link *link);
 /* Makes sure that there is a live physical connection.  Entered only. */
 int pg_link_attach_wait(pg_link *link);
-/* The same without waiting until one is free: 1, 0 when none is, or -1. */
-int pg_link_attach_free_wait(pg_link *link);
 /* Lets go of the physical connection. */
 void pg_link_detach(pg_link *link, int reusable);
 int pg_link_in_txn(pg_link *link);
@@ -309,9 +307,6 @@ void pg_held_end(pg_link *link);
 PyObject *pg_link_execute_together(PyObject *link, PyObject *args, PyObject *kwargs);
 
 /* --- py_share.c --- */
-/* Whether it may run on a connection in use: it only reads, leaves nothing behind, wants nothing of its
- * connection, and is quick. */
-int pg_share_may(const pg_cursor *cursor, const pg_request *request);
 /* Runs the request on a connection in use where it may and would have to wait for one.  1 with a result;
  * 0: to be run in the usual way, for which a connection may have been taken; -1 with an exception. */
 int pg_share_run_wait(pg_cursor *cursor, pg_request *request, PGresult **result);

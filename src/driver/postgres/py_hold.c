@@ -164,47 +164,33 @@ pg_link_leave(pg_link *link)
     Py_DECREF(link);
 }
 
-/* By `terms`, NULL: alone.  1, 0 where there is none free, -1 with an exception. */
-static int
-attach_wait(pg_link *link, vnl_slot_terms *terms)
+int
+pg_link_attach_wait(pg_link *link)
 {
     if (link->broken) {
         pg_raise(link->state, "OperationalError", "the connection was lost and its transaction with it");
         return -1;
     }
     if (link->conn != NULL && PQstatus(link->conn->pg) == CONNECTION_OK) {
-        return 1;
+        return 0;
     }
     pg_link_detach(link, 0); /* a dead one */
     if (link->pool == NULL) {
         vnl_pg_conn *conn = pg_config_open_wait(link->config);
         link->conn = conn;
         link->owner_pid = (long)getpid();
-        return conn != NULL ? 1 : -1;
+        return conn != NULL ? 0 : -1;
     }
-    vnl_slot *slot = vnl_pg_core->pool_take_wait(link->pool, terms);
+    vnl_slot *slot = vnl_pg_core->pool_take_wait(link->pool, NULL);
     if (slot == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
+        return -1;
     }
     link->slot = slot;
     link->conn = vnl_pg_core->slot_conn(slot);
     if (!link->autocommit) {
         vnl_pg_core->slot_note_line(slot);
     }
-    return 1;
-}
-
-int
-pg_link_attach_wait(pg_link *link)
-{
-    return attach_wait(link, NULL) < 0 ? -1 : 0;
-}
-
-int
-pg_link_attach_free_wait(pg_link *link)
-{
-    vnl_slot_terms terms = VNL_SLOT_FREE;
-    return attach_wait(link, &terms);
+    return 0;
 }
 
 /* The statement must not run on, and what is left of it must not be read by

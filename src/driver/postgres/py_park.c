@@ -69,13 +69,8 @@ fly_wait(vnl_park **parks, int n)
     if (pg_link_enter_wait(link) < 0) {
         return -1;
     }
-    /* Where they would have to wait for a connection, each may find room on another's. */
-    int share = 1;
-    for (int i = 0; i < n; i++) {
-        share &= pg_share_may(parked[i]->cursor, &parked[i]->leg.request);
-    }
-    int rc = share ? pg_link_attach_free_wait(link) : pg_link_attach_wait(link) < 0 ? -1 : 1;
-    if (rc > 0) {
+    int rc = pg_link_attach_wait(link);
+    if (rc == 0) {
         rc = send_wait(link, parked, n);
     }
     if (rc == 0) {

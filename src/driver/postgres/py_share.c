@@ -17,8 +17,9 @@ pg_share_note(const pg_config *config, vnl_sql *sql, int64_t took)
     }
 }
 
-int
-pg_share_may(const pg_cursor *cur, const pg_request *request)
+/* It only reads, leaves nothing behind, wants nothing of its connection, and is quick. */
+static int
+may_share(const pg_cursor *cur, const pg_request *request)
 {
     const pg_link *link = cur->link;
     const vnl_sql *sql = request->sql;
@@ -100,7 +101,7 @@ pg_share_run_wait(pg_cursor *cur, pg_request *request, PGresult **result)
     pg_link *link = cur->link;
     vnl_slot_terms terms = VNL_SLOT_SHARED;
     *result = NULL;
-    if (!pg_share_may(cur, request)) {
+    if (!may_share(cur, request)) {
         return 0;
     }
     vnl_slot *slot = vnl_pg_core->pool_take_wait(link->pool, &terms);
