@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 
 import django
+import pytest
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
 
@@ -36,5 +37,9 @@ pytest_plugins = (
 )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     django.setup()
+    if hasattr(config, "workerinput"):
+        # A worker of pytest-xdist has a thread that talks to its parent; tests fork all the same.
+        ignored = "ignore:This process .* is multi-threaded:DeprecationWarning"
+        config.addinivalue_line("filterwarnings", ignored)

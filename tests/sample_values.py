@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -52,3 +53,8 @@ VALUES: dict[str, list[Any]] = {
     "document": [{"a": [1, None]}, [], None, "text", Value(None, models.JSONField())],
     "address": ["10.0.0.1", "::1", None, ""],
 }
+
+
+def as_id(value: object) -> str:
+    """The repr without an address: pytest-xdist wants the same ids in each of its workers."""
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))

@@ -126,11 +126,10 @@ class Proxy:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _end(self) -> None:
-        # asyncio forgets a connection that its server has taken, and not made a transport of, by the
-        # time that it is closed.
+        # asyncio leaves open what a server has taken and not made a transport of when it is closed.
         for listening in self._listener.sockets:
             self._loop.remove_reader(listening.fileno())
-        # What has been taken is no task of ours at once, and a transport ends at a later turn: until
+        # What was taken is no task of ours at once, and a transport ends at a later turn: until
         # there has been nothing for a while.
         quiet = 0
         while quiet < 5:

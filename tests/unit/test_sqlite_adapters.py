@@ -18,6 +18,7 @@ from fix_engine import Engine, installed
 from hypothesis import given
 from hypothesis import strategies as st
 from library.models import Sample
+from sample_values import as_id
 from sqlite_support import Database
 
 from vinyl import _core, _sqlite3
@@ -187,7 +188,7 @@ def test_uuids() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [each for each in MOMENTS if isinstance(each, datetime.datetime)], ids=repr
+    "value", [each for each in MOMENTS if isinstance(each, datetime.datetime)], ids=as_id
 )
 def test_is_aware(value: datetime.datetime) -> None:
     def aware(value: datetime.datetime) -> bool:

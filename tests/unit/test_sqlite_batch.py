@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_values import as_id
 from sqlite_locked import locked
 from sqlite_queue_support import Holder, in_line, names
 from sqlite_support import Database, start, until, until_suspended
@@ -253,7 +254,7 @@ def test_every_value(tmp_path: Path, encoding: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [2**63, -(2**63) - 1, 10**100, "\ud800", object(), 1j, memoryview(b"abcd")[::2]],
-    ids=repr,
+    ids=as_id,
 )
 def test_values_that_cannot_be(tmp_path: Path, value: Any) -> None:
     """The error is that of the parameter in VALUES, and nothing was run."""
