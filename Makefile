@@ -30,8 +30,9 @@ demo:
 	@tools/run demo$(if $(filter postgresql,$(DB)),+postgresql) \
 	  python tools/demo.py --db $(DB) $(if $(SERVER),--server $(SERVER)) $(if $(CHECK),--check)
 
+# Without ARGS all of it, in processes side by side, each with servers of its own.
 test: test-c
-	@tools/run test pytest $(ARGS)
+	@tools/run test pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
 
 test-c:
 	@tools/run test meson test -C build/test --no-rebuild --print-errorlogs
