@@ -108,3 +108,25 @@ def test_nothing_stays_open(
         kept[0].close()
     kept.clear()
     gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_a_loop_dropped_unclosed(engine: Engine, request: pytest.FixtureRequest) -> None:
+    """asyncio closes it when it is collected. (uvloop keeps such a loop until the process ends.)"""
+
+    def run() -> None:
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(count()) == 0
+
+    async def count() -> int:
+        return await Author.vinyl.using(engine.alias).count()
+
+    run()
+    pool = pool_of(engine.alias)
+    assert pool is not None
+    gc.collect()
+    assert pool.stats()["pool_size"] == 0
+    if engine.name == "postgresql":
+        assert_clients_gone(request.getfixturevalue("postgres_admin"))
+    else:
+        assert open_files_under(engine.conf["NAME"]) == []
