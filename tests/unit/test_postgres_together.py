@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -182,6 +183,54 @@ async def test_prepared_statements_that_are_gone(pg: Links, mode: str) -> None:
         link.commit()
         assert rows(link, "SELECT count(*) FROM pairs") == [(2,)]
         assert link.config.pooler is True
+        link.rollback()
+        link.close()
+
+    await _core.run(work)
+
+
+def in_strands(link: Any, *statements: tuple[str, Any]) -> None:
+    link.parks = 1
+    try:
+        _core.together([functools.partial(link.execute, *each) for each in statements])
+    finally:
+        link.parks = 0
+
+
+@pytest.mark.parametrize("way", [in_strands, together])
+async def test_the_error_inside_a_transaction_is_the_first(
+    pg: Links, mode: str, way: Callable[..., Any]
+) -> None:
+    """And not that of a statement sent afterwards, which says that the transaction has failed."""
+    link = pg.link(max_size=1)
+
+    def work() -> None:
+        make_table(link)
+        rows(link, "ALTER TABLE pairs ADD c bytea")  # what may give one is described from now on
+        known, stale = ("SELECT a FROM pairs WHERE a > %s", [0]), ("SELECT b FROM pairs", None)
+        link.autocommit = False
+        rows(link, "SELECT 1")
+        with flown(), pytest.raises(psycopg.errors.UndefinedTable):
+            way(link, known, ("SELECT b FROM missing", None))
+        link.rollback()
+        for _ in range(8):
+            rows(link, *known)
+            rows(link, *stale)
+        link.rollback()
+        with psycopg.connect(**pg.params()) as other:
+            other.execute("ALTER TABLE pairs ALTER b TYPE int USING 1")
+        rows(link, "SELECT 1")
+        with flown(2), pytest.raises(psycopg.errors.FeatureNotSupported):
+            way(link, known, stale)
+        link.rollback()
+        # The first of a transaction goes alone where it is not known, and the others together.
+        unknown, zero = ("SELECT a + 1 FROM pairs WHERE a > %s", [0]), ("SELECT 1 / %s::int", [0])
+        rows(link, *known)
+        with contextlib.suppress(psycopg.errors.DivisionByZero):
+            rows(link, *zero)
+        link.rollback()
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            way(link, unknown, known, zero)
         link.rollback()
         link.close()
 

@@ -440,6 +440,9 @@ pg_flight_run_wait(pg_link *link, pg_leg *legs, int n, const char *end)
             rc = PQtransactionStatus(link->conn->pg) != PQTRANS_IDLE ? pg_link_command_wait(link, "ROLLBACK")
                                                                      : 0;
         }
+        for (int i = 0; i < n && !again; i++) {
+            legs[i].again = legs[i].again && legs[i].sync; /* else its transaction has failed */
+        }
         if (!again || rc < 0) {
             return rc < 0 ? -1 : pg_link_notices(link);
         }

@@ -24,6 +24,22 @@ may_park(const pg_link *link, const pg_request *request)
            request->text.len > 6 && memcmp(request->text.data, "SELECT", 6) == 0;
 }
 
+/* Whether one that has yet to run comes before one that was refused: it would meet a failed transaction,
+ * whose error says nothing. */
+static int
+is_refused_behind(pg_parked *const *parked, int n)
+{
+    int waits = 0;
+    for (int i = 0; i < n; i++) {
+        const pg_leg *leg = &parked[i]->leg;
+        if (parked[i]->flown && leg->status == VNL_PG_SERVER && !leg->sync) {
+            return waits;
+        }
+        waits |= !parked[i]->flown || leg->status == VNL_PG_SKIPPED;
+    }
+    return 0;
+}
+
 /* Sends those that fit.  0, or -1 with an exception. */
 static int
 send_wait(pg_link *link, pg_parked **parked, int n)
@@ -54,6 +70,9 @@ send_wait(pg_link *link, pg_parked **parked, int n)
     for (int i = 0; i < count; i++) {
         of[i]->leg = legs[i];
         of[i]->flown = rc == 0;
+    }
+    if (rc == 0 && is_refused_behind(parked, n)) {
+        rc = pg_flight_raise(link, legs, count);
     }
 done:
     PyMem_Free(legs);
