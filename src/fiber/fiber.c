@@ -172,11 +172,14 @@ fiber_new(void)
 }
 
 /* Lets go of a fiber between two calls.  The greenlet's stack refers to the
- * fiber, so it has to run to its end; it runs no Python code there.  Steals. */
+ * fiber, so it has to run to its end; it runs no Python code there.  In the
+ * middle of a call, where a switch into it has failed, it stays as it is, and
+ * the exception too.  Steals. */
 static void
 fiber_drop(vnl_fiber *self)
 {
-    PyGreenlet *here = PyGreenlet_GetCurrent();
+    int ended = self->status == VNL_FIBER_IDLE || self->status == VNL_FIBER_ENDED;
+    PyGreenlet *here = ended ? PyGreenlet_GetCurrent() : NULL;
     if (here != NULL && PyGreenlet_ACTIVE((PyGreenlet *)self->greenlet)) {
         self->quit = 1;
         PyObject *end = NULL;

@@ -167,7 +167,10 @@ static int
 strand_resume(vnl_strand *self)
 {
     vnl_fiber *fiber = vnl_here.fiber;
+    /* Not one that another greenlet of the thread has left in the middle: it may be gone by the end of
+     * this one. */
     vnl_strand *before = *running();
+    before = before != NULL && before->greenlet == self->hub ? before : NULL;
     PyObject *at = fiber != NULL ? fiber->at : NULL;
     PyObject *context = PyThreadState_Get()->context;
     int follows = fiber != NULL && fiber->shared == context;

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import greenlet
 import pytest
 
 from vinyl import _core
@@ -114,6 +115,54 @@ async def test_errors_keep_their_traceback_and_context() -> None:
     assert names[0] == "test_errors_keep_their_traceback_and_context"
     if _core.where() == _core.LOOP:
         assert isinstance(caught.value.__context__, KeyError)
+
+
+async def test_an_error_that_is_raised_anew_closes_no_chain() -> None:
+    """While one is handled that it has led to: followed to its end, the chain would have none."""
+
+    def throw(error: BaseException) -> None:
+        raise error
+
+    def chain(error: BaseException) -> list[BaseException]:
+        found: list[BaseException] = []
+        each: BaseException | None = error
+        while each is not None and len(found) < 9:
+            found.append(each)
+            each = each.__context__
+        return found
+
+    first, second, third = ValueError("1"), KeyError("2"), TypeError("3")
+    for error in (first, second):
+        try:
+            await _core.run(throw, error)
+        except (ValueError, KeyError):
+            try:
+                await _core.run(throw, second)
+            except KeyError:
+                with pytest.raises(ValueError, match="1"):
+                    await _core.run(throw, first)
+    assert chain(first) == [first, second]
+    first.__context__ = first  # by somebody's own hand
+    try:
+        raise third
+    except TypeError:
+        with pytest.raises(ValueError, match="1"):
+            await _core.run(throw, first)
+    try:
+        raise first
+    except ValueError:
+        with pytest.raises(TypeError):
+            await _core.run(throw, third)
+    assert chain(third)[:2] == [third, first]
+
+
+@on_a_loop
+async def test_another_thread_cannot_go_on_with_it() -> None:
+    async with asyncio.timeout(10):
+        operation = _core.run(_core._sleep, 60)
+        operation.send(None)
+        with pytest.raises(greenlet.error, match="different thread"):
+            await asyncio.to_thread(operation.close)
 
 
 async def test_stop_iteration_becomes_a_runtime_error() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from greenlet import GreenletExit, getcurrent
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from vinyl import _core
 
@@ -552,6 +552,27 @@ async def test_frames_of_a_strand_are_kept_for_the_next(mode: str) -> None:
         found = await _core.run(_core.together, [functools.partial(next, each) for each in held])
         assert found == [0] * 20
         assert [list(each) for each in held] == [[1, 2, 3, 4]] * 20
+
+
+def test_in_greenlets_that_take_turns() -> None:
+    """As under gevent: a strand is left in the middle, and ends before one that began after it."""
+    main, begun = getcurrent(), list[greenlet]()
+
+    def turn() -> None:
+        begun.append(getcurrent())
+        main.switch()
+
+    greenlets = [greenlet(lambda: _core.together([turn])) for _ in range(2)]
+    for each in greenlets:
+        each.switch()
+    for each in begun:
+        each.switch()
+    assert all(each.dead for each in (*greenlets, *begun))
+    begun.clear()
+    greenlets.clear()
+    gc.collect()
+    assert not _core._parks()
+    assert _core._park(Driver(), 1) is None  # outside of any strand
 
 
 def test_in_threads() -> None:
