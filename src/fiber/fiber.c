@@ -173,8 +173,8 @@ fiber_new(void)
 
 /* Lets go of a fiber between two calls.  The greenlet's stack refers to the
  * fiber, so it has to run to its end; it runs no Python code there.  In the
- * middle of a call, where a switch into it has failed, it stays as it is, and
- * the exception too.  Steals. */
+ * middle of a call, which another thread cannot end, it stays as it is, and a
+ * raised exception too.  Steals. */
 static void
 fiber_drop(vnl_fiber *self)
 {
@@ -227,6 +227,7 @@ vnl_fiber_take(PyObject *reactor, PyObject *scope, PyObject *fn, PyObject *args,
     self->args = Py_NewRef(args);
     self->kwargs = Py_XNewRef(kwargs);
     self->dying = 0;
+    self->thread = PyThread_get_thread_ident();
     self->status = VNL_FIBER_RUNNING;
     vnl_list_append(&((vnl_reactor *)reactor)->fibers, &self->link);
     vnl_core->count.fibers_live++;

@@ -25,13 +25,14 @@ typedef enum {
 
 typedef struct vnl_fiber {
     PyObject_HEAD
-    PyObject *greenlet;  /* owned */
-    char *start;         /* where on the C stack it began, NULL before */
-    PyObject *resumer;   /* owned while running: where a switch out goes */
-    PyObject *reactor;   /* owned while in use */
-    PyObject *scope;     /* owned while in use, or NULL */
-    PyObject *waiter;    /* owned, made on first wait, reused for every wait */
-    PyObject *operation; /* borrowed: whose fiber it is */
+    PyObject *greenlet;   /* owned */
+    char *start;          /* where on the C stack it began, NULL before */
+    unsigned long thread; /* whose stack that is */
+    PyObject *resumer;    /* owned while running: where a switch out goes */
+    PyObject *reactor;    /* owned while in use */
+    PyObject *scope;      /* owned while in use, or NULL */
+    PyObject *waiter;     /* owned, made on first wait, reused for every wait */
+    PyObject *operation;  /* borrowed: whose fiber it is */
     PyObject *fn, *args, *kwargs;
     PyObject *result;  /* owned: what fn returned */
     PyObject *error;   /* owned: the exception it raised */

@@ -210,15 +210,30 @@ operation_outcome(vnl_operation *self, PyObject **result)
     return PYGEN_RETURN;
 }
 
+/* Another thread leaves it to its own.  0, or -1 with an exception. */
+static int
+check_thread(const vnl_operation *self)
+{
+    if (self->fiber->thread != PyThread_get_thread_ident()) {
+        PyErr_SetString(PyExc_RuntimeError, "the operation runs in another thread, that of its event loop");
+        return -1;
+    }
+    return 0;
+}
+
 static PySendResult
 operation_resume(vnl_operation *self, PyObject *sent, PyObject *thrown, PyObject **result)
 {
+    *result = NULL;
+    if (check_thread(self) < 0) {
+        Py_XDECREF(thrown);
+        return PYGEN_ERROR;
+    }
     self->executing = 1;
     Py_INCREF(self);
     int failed = vnl_fiber_resume(self->fiber, sent, thrown);
     self->executing = 0;
     PySendResult outcome = PYGEN_ERROR;
-    *result = NULL;
     if (failed == 0) {
         outcome = operation_outcome(self, result);
     }
@@ -396,6 +411,9 @@ static int
 operation_end_fiber(vnl_operation *self)
 {
     PyObject *result = NULL;
+    if (check_thread(self) < 0) {
+        return -1;
+    }
     self->fiber->dying = 1;
     PyObject *exc = PyObject_CallNoArgs(PyExc_GeneratorExit);
     if (exc == NULL) {
@@ -507,6 +525,9 @@ operation_finalize(PyObject *op)
     else if (self->status == STARTED && self->fiber != NULL && !self->executing) {
         if (operation_end_fiber(self) < 0) {
             PyErr_WriteUnraisable(op);
+        }
+        if (self->fiber != NULL) {
+            operation_finish(self); /* another thread's */
         }
     }
     if (raised != NULL) {
