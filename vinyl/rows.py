@@ -203,7 +203,10 @@ def _prefetch_of(queryset: Any) -> Any:
     here = getcurrent()
     for known in prefetches:
         if known.model is queryset.model and known.first is instance and known.fiber is here:
-            return known
+            if not queryset._prefetch_related_lookups:
+                return known
+            # Django fetches what these lead to, the relation itself perhaps, and relates then.
+            known.first = None
     return None
 
 

@@ -55,6 +55,17 @@ QUERIES: dict[str, Callable[[], Any]] = {
     "selected": lambda: Author.objects.prefetch_related(
         Prefetch("books", Books.select_related("author__profile"))
     ),
+    "a queryset that leads back": lambda: Author.objects.prefetch_related(
+        Prefetch("books", Books.prefetch_related("author__books"), to_attr="thick")
+    ),
+    "a queryset that leads back to others": lambda: Author.objects.prefetch_related(
+        Prefetch(
+            "books",
+            Books.prefetch_related(
+                Prefetch("author", Author.objects.annotate(n=Count("books"))), "genres"
+            ),
+        )
+    ),
     "only": lambda: Author.objects.prefetch_related(Prefetch("books", Books.only("title"))),
     "only key": lambda: Author.objects.prefetch_related(Prefetch("books", Books.only("author"))),
     "defer": lambda: Author.objects.prefetch_related(Prefetch("books", Books.defer("author"))),

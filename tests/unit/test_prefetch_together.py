@@ -148,7 +148,7 @@ SHAPES: dict[str, tuple[Callable[[], Any], int, int]] = {
                 Prefetch("author__books", Books.filter(pages=1), to_attr="ones")
             )),
             Prefetch("books", Books.filter(pages=0), to_attr="ones"),
-        ), 4, 4,
+        ), 5, 5,
     ),
     "through what is no relation": (
         lambda: Books.prefetch_related("genres", "author", "author__books__author"), 3, 4,
