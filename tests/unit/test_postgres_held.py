@@ -380,6 +380,45 @@ async def test_statements_of_another_fiber(pg: Links, mode: str) -> None:
     await _core.run(link.close)
 
 
+@pytest.mark.modes("asyncio", "uvloop")
+async def test_another_fiber_that_is_cancelled_before_it_sends_them(pg: Links, mode: str) -> None:
+    """While its own statement is described: they are lost, and must not be missed by a COMMIT."""
+    link = await _core.run(make_link, pg)
+
+    def prepare() -> None:
+        link.release(False)
+        link.autocommit = True
+        rows(link, "ALTER TABLE others ADD c bytea")
+        link.autocommit = False
+        know(link)
+        link.release(False)
+
+    await _core.run(prepare)
+    turn = asyncio.Event()
+
+    def one() -> None:
+        link.hold(HOLD)
+        execute(link, INSERT, 2, "two")
+        _core.await_(turn.wait())
+        link.release(True)
+        with pytest.raises(psycopg.OperationalError, match="nothing was committed"):
+            link.commit()
+        link.rollback()
+
+    owner = asyncio.ensure_future(_core.run(one))
+    await asyncio.sleep(0)
+    with sent():  # nothing but questions
+        other = asyncio.ensure_future(_core.run(rows, link, "SELECT a, c FROM others"))
+        await asyncio.sleep(0)
+        other.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await other
+    turn.set()
+    await owner
+    assert await _core.run(rows, link, "SELECT a FROM kept ORDER BY a") == [(1,)]
+    await _core.run(link.close)
+
+
 SLOW = """
     CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql
     AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;

@@ -93,12 +93,27 @@ add(pg_held *held, pg_request *request)
     memset(request, 0, sizeof(*request));
 }
 
+/* The flight has failed, which whoever had them kept may not hear of: should they not have been sent while
+ * their transaction is whole, it is given up.  Keeps the exception. */
+static void
+lose_unsent(pg_link *link, const pg_leg *legs)
+{
+    int told = link->broken || (link->conn != NULL && vnl_pg_txn(link->conn) == PQTRANS_INERROR);
+    if (legs[0].result == NULL && !told) {
+        PyObject *type = NULL, *value = NULL, *trace = NULL;
+        PyErr_Fetch(&type, &value, &trace);
+        pg_link_lost(link, 1);
+        PyErr_Restore(type, value, trace);
+    }
+}
+
 /* Sends them with `end`, and gives the last one's result where `result` is not NULL.  They are taken out
  * before, so that what is held may change meanwhile. */
 static int
 send_wait(pg_link *link, const char *end, PGresult **result)
 {
     int n = link->held->count;
+    int own = link->held->who == vnl_pg_core->who();
     pg_leg *legs = PyMem_Malloc((size_t)n * sizeof(*legs));
     if (legs == NULL) {
         pg_held_drop(link);
@@ -108,6 +123,9 @@ send_wait(pg_link *link, const char *end, PGresult **result)
     memcpy(legs, link->held->legs, (size_t)n * sizeof(*legs));
     link->held->count = 0;
     int rc = pg_flight_run_wait(link, legs, n, end);
+    if (rc < 0 && end == NULL && !own) {
+        lose_unsent(link, legs);
+    }
     if (rc == 0 && end == NULL) {
         rc = pg_flight_raise(link, legs, n);
     }
