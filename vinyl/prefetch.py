@@ -29,12 +29,13 @@ from django.db.models.fields.related_descriptors import (
     ReverseOneToOneDescriptor,
 )
 from django.db.models.manager import BaseManager
+from greenlet import getcurrent
 
 from vinyl import direct
 from vinyl._core import LOOP, Unchanged, together, where
 from vinyl.generic import GenericForward
 from vinyl.originals import is_original, methods_unchanged
-from vinyl.related import RelatedMixin
+from vinyl.related import RelatedMixin, looked_up
 
 __all__ = ["grouped", "install"]
 
@@ -234,13 +235,23 @@ class Group:
             return
         first = self.lookups[0]
         is_whole = len(_parts(first)[1]) == 1
-        _django(instances, first if is_whole else self.walk.name)
-        ends = {id(end): end for each in instances for end in self._ends_of(each)}
+        looked_up[getcurrent()] = (), self.walk.name
+        try:
+            _django(instances, first if is_whole else self.walk.name)
+        finally:
+            found, name = looked_up.pop(getcurrent(), ((), self.walk.name))
+        if self.walk.is_to_attr:
+            name = self.walk.name
+        ends = {id(end): end for each in instances for end in self._ends_of(each, name)}
+        # Of several instances of the same row, the last one is what others are related to.
+        in_order = [end for end in found if id(end) in ends]
+        if len(in_order) != len(ends):
+            in_order = [*ends.values()]
         deeper = self.lookups[1:] if is_whole else self.lookups
-        prefetch_related_objects([*ends.values()], *map(_without_first, deeper))
+        prefetch_related_objects(in_order, *map(_without_first, deeper))
 
-    def _ends_of(self, instance: Any) -> Any:
-        end = self._kept_of(instance).get(self.walk.name)
+    def _ends_of(self, instance: Any, name: str) -> Any:
+        end = self._kept_of(instance).get(name)
         return () if end is None else (end,) if self.walk.is_single else end
 
 

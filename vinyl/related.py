@@ -32,6 +32,11 @@ _NAMES = (*TERMINALS, *_OWN)
 _RELATED = {*_OWN, *("a" + name for name in _OWN), "get_prefetch_querysets", "get_content_type"}
 
 
+#: Strand -> the queryset that a manager has prefetched in it last, and the name by which that is
+#: kept, where the strand asks for it.
+looked_up: dict[Any, Any] = {}
+
+
 class RelatedMixin:
     """Put before a related manager class that Django has made."""
 
@@ -75,6 +80,8 @@ class RelatedMixin:
 
     def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
         answer = self._vinyl_prefetch_querysets(instances, querysets)
+        if looked_up and getcurrent() in looked_up:
+            looked_up[getcurrent()] = answer[0], answer[4]
         cls = type(self)
         if not querysets and cls._vinyl_prefetches is not True and not _starts_as_djangos(cls):
             cls._vinyl_prefetches = bool(getattr(answer[0], "_prefetch_related_lookups", ()))

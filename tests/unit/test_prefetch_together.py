@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.prefetch import GenericPrefetch
 from django.db import DataError, InternalError, connection, transaction
@@ -20,6 +21,7 @@ from django.test.utils import CaptureQueriesContext
 from fix_engine import Engine
 from library.models import Author, Book, Genre, Note, Profile, Publisher
 from prefetch_support import fill, tree
+from recordshop.models import Artist, Label, Record, Style, Track
 
 from vinyl import _core, prefetch
 
@@ -592,3 +594,50 @@ async def test_any_lookups(
             assert outcome(each) == expected, (each, some_lookups(each))
 
     await _core.run(compare)
+
+
+@pytest.mark.parametrize(
+    "lookups",
+    [
+        ("records__tracks", "records__label"),  # a record is there once for each of its styles
+        ("records__tracks__record", "records__styles", Prefetch("records__label", to_attr="by")),
+    ],
+)
+async def test_the_end_of_a_many_to_many_relation_forks(
+    engine: Engine, mode: str, lookups: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare() -> None:
+        artist, label = Artist.objects.create(name="A"), Label.objects.create(name="L")
+        styles = [Style.objects.create(name=f"s{n}") for n in range(3)]
+        for n in range(3):
+            record = Record.objects.create(
+                title=str(n), artist=artist, label=label, released=f"200{3 - n}-01-01", price=1
+            )
+            record.styles.set(styles[n:])
+            Track.objects.create(record=record, number=1, title="t", seconds=n)
+        with one_after_the_other(monkeypatch):
+            expected = tree(list(Style.objects.prefetch_related(*lookups)), {})
+        assert tree(list(Style.objects.prefetch_related(*lookups)), {}) == expected
+
+    await _core.run(compare)
+
+
+async def test_forks_after_a_relation_that_is_kept_by_another_name(
+    engine: Engine, mode: str
+) -> None:
+    def fetch() -> None:
+        permission = Permission.objects.first()
+        assert permission is not None
+        group = Group.objects.create(name="g")
+        group.permissions.add(permission)
+        group.user_set.create(username="u").user_permissions.add(permission)
+        (found,) = Permission.objects.filter(pk=permission.pk).prefetch_related(
+            "group_set__user_set", "group_set__permissions"
+        )
+        with CaptureQueriesContext(connection) as queries:
+            (same,) = found.group_set.all()
+            assert [user.username for user in same.user_set.all()] == ["u"]
+            assert list(same.permissions.all()) == [permission]
+        assert not queries.captured_queries
+
+    await _core.run(fetch)
