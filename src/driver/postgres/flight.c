@@ -91,7 +91,7 @@ send_later(vnl_pg_conn *conn)
     return count;
 }
 
-/* Their answers and syncs, or the sync after a leg. */
+/* Their answers and syncs. */
 static vnl_pg_status
 skip_wait(vnl_pg_conn *conn, int count, int64_t deadline)
 {
@@ -104,6 +104,25 @@ skip_wait(vnl_pg_conn *conn, int count, int64_t deadline)
         }
     }
     return VNL_PG_OK;
+}
+
+/* The sync after a leg.  Outside a transaction the server commits there, and says what a deferred constraint
+ * refuses: libpq gives that before the sync, and ends it with a NULL or not. */
+static vnl_pg_status
+sync_wait(vnl_pg_conn *conn, vnl_pg_leg *leg, int64_t deadline)
+{
+    PGresult *refused = NULL;
+    vnl_pg_status status = vnl_pg_answer_wait(conn, deadline, &refused);
+    if (status == VNL_PG_OK && refused != NULL && PQpipelineStatus(conn->pg) == PQ_PIPELINE_ABORTED) {
+        status = skip_wait(conn, 1, deadline);
+    }
+    if (refused != NULL && vnl_pg_is_error(refused) && leg->status == VNL_PG_OK) {
+        vnl_pg_keep_result(refused, &leg->answer.result);
+        leg->status = vnl_pg_fold(conn, VNL_PG_OK, leg->answer.result);
+        return status;
+    }
+    PQclear(refused);
+    return status;
 }
 
 /* How many of the deferred statements were sent with the legs, or -1.  `flush`: the server is to answer each
@@ -191,7 +210,7 @@ read_all_wait(vnl_pg_conn *conn, vnl_pg_leg *legs, int n, int later, int64_t dea
             return ended(legs + i, n - i, status);
         }
         legs[i].status = status;
-        status = legs[i].sync || i == n - 1 ? skip_wait(conn, 1, deadline) : VNL_PG_OK;
+        status = legs[i].sync || i == n - 1 ? sync_wait(conn, &legs[i], deadline) : VNL_PG_OK;
         deadline = limit > 0 ? vnl_pg_core->now() + limit : VNL_FOREVER;
     }
     return status;
