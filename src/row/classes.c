@@ -153,7 +153,12 @@ vnl_row_unlazy(vnl_decode_ctx *ctx, PyObject *value)
         return Py_NewRef(value);
     }
     if (Py_TYPE(value) == (PyTypeObject *)ctx->st->Binary) {
-        return PyObject_GetAttr(value, ctx->st->str_obj);
+        PyObject *content = PyObject_GetAttr(value, ctx->st->str_obj);
+        if (content == NULL || PyObject_CheckBuffer(content)) {
+            return content;
+        }
+        Py_DECREF(content); /* psycopg's dumper knows what becomes of it */
+        return Py_NewRef(value);
     }
     lazy = PyObject_TypeCheck(value, (PyTypeObject *)ctx->st->Promise);
     return lazy ? PyObject_Str(value) : Py_NewRef(value);

@@ -171,3 +171,27 @@ async def test_seventy_thousand_parameters(pg: Links, mode: str) -> None:
         link.close()
 
     await _core.run(work)
+
+
+@pytest.mark.parametrize("value", ["text", 5, [1, 2], ["x"], None, b"\x00\xff", bytearray(b"a")])
+async def test_a_binary_of_anything(pg: Links, mode: str, value: Any) -> None:
+    """Where it holds no bytes, psycopg says what becomes of it: an error, or bytes made of it."""
+    link = pg.link()
+
+    def outcome(fetch: Any, *args: Any) -> Any:
+        try:
+            return [bytes(cell) for cell in fetch(*args)[0]]
+        except TypeError as error:
+            return str(error)
+
+    def theirs(sql: str, params: list[Any]) -> Any:
+        with psycopg.connect(**pg.params()) as connection:
+            return psycopg.ClientCursor(connection).execute(sql, params).fetchall()  # Django's
+
+    def work() -> None:
+        sql = "SELECT %s::bytea, %s::bytea"
+        for params in ([psycopg.Binary(value)] * 2, [psycopg.Binary(b"ok"), psycopg.Binary(value)]):
+            assert outcome(rows, link, sql, params) == outcome(theirs, sql, params)
+        link.close()
+
+    await _core.run(work)
