@@ -13,8 +13,6 @@ PyObject *vnl_operation_new(PyObject *fn, PyObject *args, PyObject *kwargs);
 PyObject *vnl_operation_name(PyObject *operation);
 /* Borrowed: the open block it was made in, or NULL; of NULL, NULL. */
 PyObject *vnl_operation_block(PyObject *operation);
-/* An exception that leaves a greenlet: what is being handled where it comes out becomes its context. */
-void vnl_operation_chain_context(PyObject *error);
 /* Ends a suspended operation whose loop is gone: its clean-up runs, blocking.
  * Errors go to sys.unraisablehook. */
 void vnl_operation_end(PyObject *operation);

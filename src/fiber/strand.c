@@ -3,10 +3,10 @@
 #include <greenlet.h>
 
 #include "core/state.h"
+#include "fiber/chain.h"
 #include "fiber/chunk.h"
 #include "fiber/fiber.h"
 #include "fiber/line.h"
-#include "fiber/operation.h"
 
 typedef enum {
     STRAND_NEW,
@@ -383,7 +383,7 @@ end_rest(weft *self)
         }
         Py_SETREF(raised, PyErr_GetRaisedException());
     }
-    vnl_operation_chain_context(raised);
+    vnl_chain_context(raised);
     PyErr_SetRaisedException(raised);
 }
 

@@ -16,12 +16,10 @@ typedef struct {
 static int
 may_park(const pg_link *link, const pg_request *request)
 {
-    if (link->parks_writes) {
-        return !link->closed && !link->broken && !link->copying;
-    }
-    return !link->closed && !link->broken && !link->copying && request->nliteral == 0 &&
-           (request->sql->flags & ~(VNL_SQL_SHARE | VNL_SQL_NAMED)) == (VNL_SQL_DML | VNL_SQL_ROWS) &&
-           request->text.len > 6 && memcmp(request->text.data, "SELECT", 6) == 0;
+    int reads = request->nliteral == 0 &&
+                (request->sql->flags & ~(VNL_SQL_SHARE | VNL_SQL_NAMED)) == (VNL_SQL_DML | VNL_SQL_ROWS) &&
+                request->text.len > 6 && memcmp(request->text.data, "SELECT", 6) == 0;
+    return !link->closed && !link->broken && !link->copying && (link->parks_writes || reads);
 }
 
 /* Whether one that has yet to run comes before one that was refused: it would meet a failed transaction,
