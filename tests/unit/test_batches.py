@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -15,22 +13,13 @@ from django.db.models import Value
 from django.db.models.functions import Lower, Upper
 from django.test.utils import CaptureQueriesContext
 from fix_engine import Engine
+from flight_support import flown
 from library.models import Author, Book, Genre
 
 import vinyl
 from vinyl import _core
 
 on_a_loop = pytest.mark.modes("asyncio", "uvloop")
-
-
-@contextlib.contextmanager
-def flown(*expected: int) -> Iterator[None]:
-    """So many statements were in each flight (of more than one)."""
-    before = _core.stats()
-    yield
-    after = _core.stats()
-    found = [after[name] - before[name] for name in ("flights", "flown")]
-    assert found == [len(expected), sum(expected)]
 
 
 def genres(*names: str) -> list[Genre]:

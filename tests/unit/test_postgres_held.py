@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from fix_links import Links, rows
+from flight_support import sent
 
 from vinyl import _core
 
@@ -24,18 +23,6 @@ def execute(link: Any, sql: str, *params: Any) -> int:
     with link.cursor() as cursor:
         cursor.execute(sql, params or None)
         return cursor.rowcount
-
-
-@contextlib.contextmanager
-def sent(*expected: int) -> Iterator[None]:
-    """So many statements were in each flight; alone went those that are said to be 1."""
-    before = _core.stats()
-    yield
-    after = _core.stats()
-    flights = [count for count in expected if count > 1]
-    assert after["flights"] - before["flights"] == len(flights)
-    assert after["flown"] - before["flown"] == sum(flights)
-    assert after["statements"] - before["statements"] == sum(expected)
 
 
 def make_link(pg: Links, **options: Any) -> Any:

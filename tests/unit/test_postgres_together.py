@@ -5,28 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 from adversity_support.proxy import Proxy
 from fix_links import Links, rows
+from flight_support import flown
 
 from vinyl import _core
 
 PARSE_COMPLETE = b"1\x00\x00\x00\x04"
 INSERT = "INSERT INTO pairs VALUES (%s, %s) RETURNING b"
-
-
-@contextlib.contextmanager
-def flown(*expected: int) -> Iterator[None]:
-    """So many statements were in each flight (of more than one)."""
-    before = _core.stats()
-    yield
-    after = _core.stats()
-    assert after["flights"] - before["flights"] == len(expected)
-    assert after["flown"] - before["flown"] == sum(expected)
 
 
 def make_table(link: Any) -> None:
