@@ -156,10 +156,12 @@ class VinylQuerySetMixin(_Fetching):
             _run_overrides_whole(cls)
 
     def _fetch_all(self) -> None:
-        if self._result_cache is None and type(self._query) is PlannedQuery:
+        if self._result_cache is None:
             if self._vinyl_refuses():
                 raise self._vinyl_unfetched()
-            self._result_cache = fetch(self)
+            # ``query``, not ``_query``: a related manager's filter is only now applied.
+            if type(self.query) is PlannedQuery:
+                self._result_cache = fetch(self)
         super()._fetch_all()
 
     # --- which database

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.db import connections, models
 from django.db.models import Max, Q
-from django.test.utils import CaptureQueriesContext, override_settings
+from django.db.models.lookups import Exact
+from django.test.utils import CaptureQueriesContext, override_settings, register_lookup
 from library.models import Author, Book, Genre, Publisher
 from plan_support import fill, fresh_plans, outcome  # noqa: F401
 
@@ -142,3 +143,18 @@ async def test_a_manager_that_starts_otherwise(
         for _ in range(2):
             assert [book.pages for book in await author.books.all()] == [3]
     assert len(await author.books.all()) == 2
+
+
+async def test_a_manager_whose_filter_is_not_planned(engine: Any, planning: Any) -> None:
+    class Same(Exact):
+        """Its SQL could depend on the value, for all that a plan knows."""
+
+    await vinyl.run(fill)
+    book = await Book.vinyl.get(pages=1)
+    with register_lookup(Book._meta.pk, Same, lookup_name="exact"):
+        for _ in range(2):
+            assert [genre.name for genre in await book.genres.all()] == ["b"]
+            assert [genre.name async for genre in book.genres.all()] == ["b"]
+            assert await book.genres.exists()
+    # Known by now as a filter that is not planned.
+    assert [genre.name for genre in await book.genres.all()] == ["b"]
