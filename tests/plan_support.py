@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,6 +29,26 @@ def fresh_plans() -> Iterator[None]:
     statements.stats.update(hits=0, misses=0, uncached=0)
     yield
     nodes._recent.clear()
+
+
+@contextlib.contextmanager
+def registered(field: Any, lookup: type) -> Iterator[None]:
+    """``lookup`` is ``exact`` of a field or of a class of fields.
+
+    Django's ``register_lookup()`` ends by taking the name away, not by giving it back: a class that
+    had a lookup of that name would be without it in every later test.
+    """
+    own = "class_lookups" if isinstance(field, type) else "instance_lookups"
+    before = dict(vars(field).get(own, {}))
+    field.register_lookup(lookup, "exact")
+    try:
+        yield
+    finally:
+        field._unregister_lookup(lookup, "exact")
+        if "exact" in before:
+            field.register_lookup(before["exact"], "exact")
+        if not before:
+            delattr(field, own)
 
 
 def planned(model: Any) -> Any:

@@ -12,7 +12,7 @@ from django.db import connections, models, router
 from django.db.models import IntegerField, Q, QuerySet
 from django.db.models.lookups import Exact
 from django.db.models.signals import post_init, pre_init
-from django.test.utils import CaptureQueriesContext, override_settings, register_lookup
+from django.test.utils import CaptureQueriesContext, override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library.models import Author, Book, Profile, Publisher, Sample
@@ -25,6 +25,7 @@ from plan_support import (  # noqa: F401
     fresh_plans,
     ours,
     outcome,
+    registered,
 )
 
 import vinyl
@@ -276,10 +277,10 @@ async def test_a_lookup_registered_since(engine: Any, planning: Any) -> None:
     for _ in range(3):
         assert (await Book.vinyl.get(pages=1)).pages == 1
         assert [book.pages for book in await Book.vinyl.filter(pages=1)] == [1]
-    with register_lookup(IntegerField, Next, lookup_name="exact"):
+    with registered(IntegerField, Next):
         assert (await Book.vinyl.get(pages=1)).pages == 2
         assert [book.pages for book in await Book.vinyl.filter(pages=1)] == [2]
-    with register_lookup(Book._meta.get_field("pages"), Next, lookup_name="exact"):
+    with registered(Book._meta.get_field("pages"), Next):
         assert (await Book.vinyl.get(pages=1)).pages == 2
         assert [book.pages for book in await Book.vinyl.filter(pages=1)] == [2]
     assert (await Book.vinyl.get(pages=1)).pages == 1

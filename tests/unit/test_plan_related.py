@@ -9,9 +9,9 @@ import pytest
 from django.db import connections, models
 from django.db.models import Max, Q
 from django.db.models.lookups import Exact
-from django.test.utils import CaptureQueriesContext, override_settings, register_lookup
+from django.test.utils import CaptureQueriesContext, override_settings
 from library.models import Author, Book, Genre, Publisher
-from plan_support import fill, fresh_plans, outcome  # noqa: F401
+from plan_support import fill, fresh_plans, outcome, registered  # noqa: F401
 
 import vinyl
 from vinyl.plan import statement as statements
@@ -151,7 +151,7 @@ async def test_a_manager_whose_filter_is_not_planned(engine: Any, planning: Any)
 
     await vinyl.run(fill)
     book = await Book.vinyl.get(pages=1)
-    with register_lookup(Book._meta.pk, Same, lookup_name="exact"):
+    with registered(Book._meta.pk, Same):
         for _ in range(2):
             assert [genre.name for genre in await book.genres.all()] == ["b"]
             assert [genre.name async for genre in book.genres.all()] == ["b"]

@@ -18,7 +18,15 @@ from django.test.utils import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library.models import Author, Book, Sample
-from plan_support import CACHED, NOON, OTHERS, conditions, fresh_plans, planned  # noqa: F401
+from plan_support import (  # noqa: F401
+    CACHED,
+    NOON,
+    OTHERS,
+    conditions,
+    fresh_plans,
+    planned,
+    registered,
+)
 
 from vinyl import VinylManager
 from vinyl.plan import node as nodes
@@ -162,7 +170,6 @@ def test_copies_and_pickles(engine: Any) -> None:
 def test_another_lookup_registered_since(engine: Any) -> None:
     from django.db.models import IntegerField
     from django.db.models.lookups import Exact
-    from django.test.utils import register_lookup
 
     class Half(Exact):
         def process_rhs(self, *args: Any) -> Any:
@@ -171,7 +178,7 @@ def test_another_lookup_registered_since(engine: Any) -> None:
 
     build = CACHED["pk"][1]
     compiled(build(planned(Sample), 1))
-    with register_lookup(IntegerField, Half, lookup_name="exact"):
+    with registered(IntegerField, Half):
         for n in (2, 3):
             assert compiled(planned(Book).filter(pages=n)) == compiled(
                 QuerySet(Book).filter(pages=n)
