@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from django.core.exceptions import EmptyResultSet
+from django.db import models as django_models
 from django.db.models import Model, QuerySet
+from django.db.models import query as django_query
 from django.db.models.base import ModelState
 from library.models import Author, Book, Genre, Note, Profile, Publisher
+
+from vinyl import _core, prefetch
 
 
 def fill() -> None:
@@ -65,3 +72,26 @@ def tree(value: Any, seen: dict[int, int], *, hints: bool = True) -> Any:
     if isinstance(value, list):
         return [tree(item, seen, hints=hints) for item in value]
     return repr(value)
+
+
+@contextmanager
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        for module in (django_query, django_models):
+            patch.setattr(module, "prefetch_related_objects", prefetch._django)
+        yield
+
+
+class Trips:
+    """Round trips of statements, and how many statements flew with others."""
+
+    def __enter__(self) -> Trips:
+        self._before = _core.stats()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        after = _core.stats()
+        made = {name: after[name] - self._before[name] for name in after}
+        self.statements = made["statements"]
+        self.flown = made["flown"]
+        self.count = made["statements"] - made["flown"] + made["flights"]

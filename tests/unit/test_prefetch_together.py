@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.prefetch import GenericPrefetch
-from django.db import DataError, InternalError, connection, transaction
+from django.db import connection, transaction
 from django.db import models as django_models
 from django.db.models import Manager, Prefetch, QuerySet
 from django.db.models import query as django_query
-from django.db.models.expressions import RawSQL
 from django.test.utils import CaptureQueriesContext
 from fix_engine import Engine
-from library.models import Author, Book, Genre, Note, Profile, Publisher
-from prefetch_support import fill, tree
+from library.models import Author, Book, Genre, Note, Publisher
+from prefetch_support import Trips, fill, one_after_the_other, tree
 from recordshop.models import Artist, Label, Record, Style, Track
 
 from vinyl import _core, prefetch
 
-on_a_loop = pytest.mark.modes("asyncio", "uvloop")
-
-
-@contextmanager
-def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as patch:
-        for module in (django_query, django_models):
-            patch.setattr(module, "prefetch_related_objects", prefetch._django)
-        yield
-
-
-class Trips:
-    """Round trips of statements, and how many statements flew with others."""
-
-    def __enter__(self) -> Trips:
-        self._before = _core.stats()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        after = _core.stats()
-        made = {name: after[name] - self._before[name] for name in after}
-        self.statements = made["statements"]
-        self.flown = made["flown"]
-        self.count = made["statements"] - made["flown"] + made["flights"]
-
-
-#: Of which random lookups are made.
-SEEDS = int(os.environ.get("VINYL_PREFETCH_SEEDS", "50"))
 Authors, Books, Notes = Author.objects, Book.objects, Note.objects
 #: name: (a query, its round trips on PostgreSQL when all is known, and without strands)
 SHAPES: dict[str, tuple[Callable[[], Any], int, int]] = {
@@ -190,90 +158,6 @@ async def test_equal_to_django(
             assert fast.flown == 0
 
     await _core.run(compare)
-
-
-# --- errors
-
-
-ZERO = RawSQL("1 / (pages - pages)", ())
-
-
-def error_of(query: Callable[[], Any]) -> tuple[type[BaseException], str, Any]:
-    """The error of a prefetch, and what the instances had got by then."""
-    instances = list(Books.order_by("pk"))
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is compared
-        django_models.prefetch_related_objects(instances, *query())
-    had = [sorted(getattr(each, "_prefetched_objects_cache", ())) for each in instances]
-    cached = [sorted(each._state.fields_cache) for each in instances]
-    return caught.type, str(caught.value), (had, cached)
-
-
-@pytest.mark.parametrize(
-    "lookups",
-    [
-        ("genres", "author", "wrong"),
-        ("genres", "author", "pages"),
-        ("genres", "notes", "author__wrong"),
-        ("genres", "author", "genres__wrong", "notes"),
-        ("wrong", "genres", "author"),
-        ("genres", "author", "genres__"),
-        ("genres", "author", Prefetch("genres", Genre.objects.filter(pk=1))),
-    ],
-)
-async def test_errors_are_djangos(
-    engine: Engine, mode: str, lookups: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def compare() -> None:
-        fill()
-        with one_after_the_other(monkeypatch):
-            slow = error_of(lambda: lookups)
-        fast = error_of(lambda: lookups)
-        assert fast[:2] == slow[:2]
-        if "wrong" in str(lookups[-1]):
-            assert fast[2] == slow[2]
-
-    await _core.run(compare)
-
-
-def broken(name: str) -> Prefetch:
-    books = Books.annotate(zero=ZERO)
-    return Prefetch("books", books, to_attr=name)
-
-
-@pytest.mark.parametrize("at", range(3))
-async def test_the_server_refuses_one(database: Engine, mode: str, at: int) -> None:
-    if database.name != "postgresql":
-        return  # SQLite divides by zero
-    alias = database.alias
-    lookups: list[Any] = ["books", "profile"]
-    lookups.insert(at, broken("b"))
-
-    def work() -> None:
-        fill()
-        for _ in range(2):
-            authors = list(Authors.using(alias).order_by("pk"))
-            with Trips() as trips, pytest.raises(DataError, match="division by zero"):
-                django_models.prefetch_related_objects(authors, *lookups)
-            assert trips.flown == 3
-            django_models.prefetch_related_objects(authors, "books", "profile")
-            assert len(authors[3].books.all()) == 3
-        with transaction.atomic(alias):
-            with pytest.raises(DataError), transaction.atomic(alias):
-                django_models.prefetch_related_objects(authors, *lookups[::-1])
-            assert Authors.using(alias).count() == 4
-        with pytest.raises(DataError), transaction.atomic(alias):
-            list(Authors.using(alias).prefetch_related(*lookups))
-        with pytest.raises(InternalError, match="aborted"):
-            goes_on_in_an_aborted_transaction()
-
-    def goes_on_in_an_aborted_transaction() -> None:
-        with transaction.atomic(alias):
-            authors = list(Authors.using(alias))
-            with pytest.raises(DataError):
-                django_models.prefetch_related_objects(authors, *lookups)
-            django_models.prefetch_related_objects(authors, "books__genres", "profile")
-
-    await _core.run(work)
 
 
 # --- where it is not done
@@ -511,89 +395,6 @@ async def test_somebodys_own_function_stays(
         patch.setattr(prefetch, "_django", counted)
         prefetch.install()
         assert django_query.prefetch_related_objects is counted
-
-
-# --- any lookups at all
-
-#: model -> relation -> the model at its end
-GRAPH: dict[Any, dict[str, Any]] = {
-    Author: {"books": Book, "profile": Profile},
-    Profile: {"author": Author},
-    Book: {
-        "author": Author, "publisher": Publisher, "genres": Genre, "notes": Note,
-    },
-    Publisher: {"books": Book},
-    Genre: {"books": Book},
-    Note: {"subject": None, "content_type": None},
-}  # fmt: skip
-
-
-def some_lookup(
-    dice: random.Random, model: Any, depth: int = 3, attributes: dict[str, Any] | None = None
-) -> Any:
-    names: list[str] = []
-    nearby = GRAPH[model] | (attributes or {})
-    while True:
-        name = dice.choice([*nearby]) if dice.random() < 0.99 else "wrong"
-        names.append(name)
-        model = nearby.get(name)
-        nearby = GRAPH.get(model, {})
-        if model is None or len(names) == depth or dice.random() < 0.5:
-            break
-    path = "__".join(names)
-    if model is None or dice.random() < 0.6:
-        return path
-    queryset = None
-    if dice.random() < 0.8:
-        queryset = model.objects.order_by(dice.choice(["pk", "-pk"]))
-        if dice.random() < 0.4:
-            queryset = queryset.filter(pk__gt=dice.randrange(3))
-        if dice.random() < 0.1:
-            queryset = queryset.none()
-        if dice.random() < 0.2 and model is Book:
-            queryset = queryset.select_related("author", "publisher")
-        for _ in range(dice.choice([0, 0, 1, 2])):
-            queryset = queryset.prefetch_related(some_lookup(dice, model, 2))
-    to_attr = dice.choice([None, "x", "y", "z"])
-    if to_attr is not None and attributes is not None and len(names) == 1:
-        attributes.setdefault(to_attr, model)
-    return Prefetch(path, queryset, to_attr)
-
-
-def some_lookups(seed: int) -> tuple[Any, list[Any], list[str]]:
-    """A model, lookups, and what is fetched before."""
-    dice = random.Random(seed)
-    model = dice.choice([Author, Book, Book, Publisher, Genre, Note])
-    attributes: dict[str, Any] = {}
-    lookups = [some_lookup(dice, model, 3, attributes) for _ in range(dice.randint(2, 6))]
-    before = [some_lookup(dice, model, 2) for _ in range(dice.choice([0, 0, 0, 1, 2]))]
-    return model, lookups, [each for each in before if isinstance(each, str)]
-
-
-def outcome(seed: int) -> Any:
-    model, lookups, before = some_lookups(seed)
-    instances = list(model.objects.order_by("pk"))
-    try:
-        django_models.prefetch_related_objects(instances[::2], *before)
-        django_models.prefetch_related_objects(instances, *lookups)
-    except (AttributeError, ValueError, TypeError) as error:
-        return type(error), str(error)
-    # After a fork the first instance is another: they come as they hang, not as the rows did.
-    return tree(instances, {}, hints=False)
-
-
-@pytest.mark.parametrize("seed", range(0, SEEDS, 25))
-async def test_any_lookups(
-    engine: Engine, mode: str, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def compare() -> None:
-        fill()
-        for each in range(seed, seed + 25):
-            with one_after_the_other(monkeypatch):
-                expected = outcome(each)
-            assert outcome(each) == expected, (each, some_lookups(each))
-
-    await _core.run(compare)
 
 
 @pytest.mark.parametrize(
