@@ -44,6 +44,16 @@ CALLS: dict[str, Callable[[Any, Any, Any, int], Any]] = {
         genres__name="b"
     ),
     "two ways": lambda author, book, genre, n: genre.books.filter(Q(pages=n) | Q(genres__pk=n)),
+    # The step after the manager's own filter forgets which join that made.
+    "genres in order": lambda author, book, genre, n: book.genres.order_by("name").filter(
+        books__pages__gte=n
+    ),
+    "all its genres": lambda author, book, genre, n: (
+        book.genres.all().all().filter(books__pages__gte=n)
+    ),
+    "genres in part": lambda author, book, genre, n: book.genres.only("name").exclude(
+        books__title="a"
+    ),
     "number of genres": lambda author, book, genre, n: book.genres.count(),
     "either": lambda author, book, genre, n: author.books.filter(pages=n) | author.books.all(),
     "within": lambda author, book, genre, n: genre.books.filter(pk__in=author.books.all()),

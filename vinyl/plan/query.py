@@ -73,7 +73,8 @@ class PlannedQuery(Query):
             return _built(self).chain(klass)
         copy = self.clone()
         # What Django forgets here decides whether the next filter shares a join.
-        if copy._vinyl_calls and copy._vinyl_calls[-1][0] in ("add_q", "__setattr__"):
+        known = copy._vinyl_node.query
+        if known.used_aliases or known.filter_is_sticky:
             copy._vinyl_step("chain", ())
         return copy
 
