@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import DataError, InternalError, transaction
+from django.db import DatabaseError, DataError, InternalError, ProgrammingError, transaction
 from django.db import models as django_models
-from django.db.models import Prefetch
+from django.db.models import Model, Prefetch
 from django.db.models.expressions import RawSQL
 from fix_engine import Engine
-from library.models import Author, Book, Genre
+from library.models import Author, Book, Genre, Profile
 from prefetch_support import Trips, fill, one_after_the_other
 
 from vinyl import _core
@@ -95,4 +96,92 @@ async def test_the_server_refuses_one(database: Engine, mode: str, at: int) -> N
                 django_models.prefetch_related_objects(authors, *lookups)
             django_models.prefetch_related_objects(authors, "books__genres", "profile")
 
+    await _core.run(work)
+
+
+# --- in a transaction, which the refusal of one fails for all
+
+
+def in_a_block() -> None:
+    with transaction.atomic():
+        Genre.objects.count()
+
+
+def swallowed() -> None:
+    with suppress(DatabaseError):
+        Genre.objects.count()
+
+
+def sent_together() -> None:
+    genre, *books = Genre.objects.first(), *Books.all()
+    assert genre is not None
+    genre.books.set(books)
+
+
+#: What the code of a model that is looked up does for each of its instances.
+WAYS: dict[str, Callable[[], object]] = {
+    "a query": lambda: Genre.objects.count(),
+    "a block": in_a_block,
+    "swallowed": swallowed,
+    "a cursor of the server's": lambda: list(Genre.objects.iterator()),
+    "an insert": lambda: Genre.objects.bulk_create([Genre(name=f"new {Genre.objects.count()}")]),
+    "changes that are sent together": sent_together,
+    "lookups of its own": lambda: list(Books.prefetch_related("genres", "publisher")),
+    "nothing": lambda: None,
+}
+
+#: What the server refuses: when it runs, when it is parsed, and when it is described before.
+REFUSED = {
+    "run": lambda: Books.annotate(zero=ZERO),
+    "parsed": lambda: Books.annotate(no=RawSQL("no_such_column", ())),
+    "described": lambda: Books.annotate(no=RawSQL("sha256(no_such_column)", ())),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+@pytest.mark.parametrize("way", WAYS)
+async def test_code_that_goes_first_hears_of_the_refusal(
+    database: Engine, mode: str, way: str, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is run before the lookup that was refused has come to its turn."""
+    if database.name != "postgresql":
+        return  # nothing travels together
+    alias = database.alias
+
+    def from_db(cls: Any, *args: Any, **options: Any) -> Any:
+        WAYS[way]()
+        return Model.from_db.__func__(cls, *args, **options)  # type: ignore[attr-defined]
+
+    def error_of(*lookups: Any) -> Any:
+        authors: list[Author] = []
+
+        def in_a_transaction() -> None:
+            with transaction.atomic(alias):
+                authors.extend(Authors.using(alias).order_by("pk"))
+                django_models.prefetch_related_objects(authors, *lookups)
+
+        with pytest.raises(DatabaseError) as caught:
+            in_a_transaction()
+        had = [[*each._state.fields_cache] for each in authors]
+        state = caught.value.__cause__.sqlstate  # type: ignore[union-attr]
+        return caught.type, str(caught.value), state, had
+
+    def work() -> None:
+        fill()
+        broken = Prefetch("books", REFUSED[refused](), to_attr="b")
+        for at in range(3):
+            lookups: list[Any] = ["profile", "books"]
+            lookups.insert(at, broken)
+            with one_after_the_other(monkeypatch):
+                expected = error_of(*lookups)
+            assert expected[0] in (DataError, ProgrammingError)
+            for _ in range(2):
+                with Trips() as trips:
+                    found = error_of(*lookups)
+                assert trips.flown >= 2
+                assert found[:3] == expected[:3], at
+                if way == "nothing":
+                    assert found == expected, at
+
+    monkeypatch.setattr(Profile, "from_db", classmethod(from_db))
     await _core.run(work)

@@ -128,6 +128,8 @@ typedef struct pg_link {
     const void *user; /* while busy: the fiber or the thread that uses it */
     vnl_node turns;   /* who waits for it */
     int autocommit;
+    /* Of a statement that has failed the transaction and whose own code does not know yet; borrowed. */
+    const PGresult *refused;
     int broken;           /* lost inside a transaction, which is gone */
     int pins;             /* server-side cursors held open outside a transaction */
     int strict_commit;    /* a COMMIT that rolled back raises */
@@ -166,6 +168,9 @@ int pg_link_in_txn(pg_link *link);
 vnl_pg_status pg_link_run_wait(pg_link *link, vnl_pg_query *query, vnl_pg_answer *answer);
 /* The whole of it for a statement without parameters or rows: 0, or -1 with an exception. */
 int pg_link_command_wait(pg_link *link, const char *sql);
+/* Raises what a failed run of the link's means (pg_raise_status).  In a transaction that a parked statement
+ * has failed it is that one's error, until it was raised where that belongs. */
+void pg_link_raise(pg_link *link, vnl_pg_status status, const PGresult *result);
 int pg_link_notices(pg_link *link);
 /* What each answer brings along besides: parameters of the server, notifications. */
 void pg_link_answered(pg_link *link);

@@ -52,7 +52,7 @@ fail(pg_copy *copy, vnl_pg_status status, PGresult *result)
         pg_link_overdue(link);
     }
     else {
-        pg_raise_status(link->state, status, result, link->conn->pg);
+        pg_link_raise(link, status, result);
         if (status == VNL_PG_LOST || link->conn->inflight) {
             pg_link_lost(link, copy->was_in_txn);
         }

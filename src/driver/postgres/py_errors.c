@@ -182,6 +182,16 @@ pg_raise_status(pg_state *state, vnl_pg_status status, const PGresult *result, P
                     why);
 }
 
+void
+pg_link_raise(pg_link *link, vnl_pg_status status, const PGresult *result)
+{
+    const char *state = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    if (status == VNL_PG_SERVER && link->refused != NULL && state != NULL && strcmp(state, "25P02") == 0) {
+        result = link->refused;
+    }
+    pg_raise_status(link->state, status, result, link->conn != NULL ? link->conn->pg : NULL);
+}
+
 static PyObject *
 notice_object(pg_state *state, const vnl_pg_notice *notice)
 {

@@ -41,8 +41,7 @@ pg_flight_raise(pg_link *link, const pg_leg *legs, int n)
 {
     for (int i = 0; i < n; i++) {
         if (legs[i].status == VNL_PG_SERVER) {
-            pg_raise_status(link->state, VNL_PG_SERVER, legs[i].result,
-                            link->conn != NULL ? link->conn->pg : NULL);
+            pg_link_raise(link, VNL_PG_SERVER, legs[i].result);
             return -1;
         }
     }
@@ -172,7 +171,7 @@ lose(flight *self, vnl_pg_status status, int was_in_txn)
     if (status == VNL_PG_LOST || link->conn->inflight) {
         pg_link_lost(link, was_in_txn);
     }
-    pg_raise_status(link->state, status, words, link->conn != NULL ? link->conn->pg : NULL);
+    pg_link_raise(link, status, words);
     PQclear(words);
     return -1;
 }
@@ -370,7 +369,7 @@ check_end(flight *self, const pg_leg *legs, int n)
     if (last->status == VNL_PG_OK) {
         return pg_link_rolled_back(link);
     }
-    pg_raise_status(link->state, last->status, last->answer.result, link->conn->pg);
+    pg_link_raise(link, last->status, last->answer.result);
     return -1;
 }
 

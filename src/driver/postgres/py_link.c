@@ -94,7 +94,7 @@ pg_link_command_wait(pg_link *link, const char *sql)
     vnl_pg_answer answer;
     vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
     if (status != VNL_PG_OK) {
-        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        pg_link_raise(link, status, answer.result);
     }
     PQclear(answer.result);
     return status == VNL_PG_OK ? pg_link_notices(link) : -1;

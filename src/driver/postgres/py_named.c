@@ -103,7 +103,7 @@ declare_wait(pg_cursor *cur, const pg_request *request, const char *sql)
     vnl_pg_answer answer;
     vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
     if (status != VNL_PG_OK) {
-        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        pg_link_raise(link, status, answer.result);
         PQclear(answer.result);
         if (status == VNL_PG_INTERRUPTED && cur->withhold && link->conn != NULL &&
             vnl_pg_txn(link->conn) == PQTRANS_IDLE) {
@@ -194,7 +194,7 @@ run_fetch_wait(pg_cursor *cur, Py_ssize_t want, const char *sql)
     Py_ssize_t wanted = link->conn->ahead.owner == cur ? cur->ahead_want : want;
     vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
     if (status != VNL_PG_OK) {
-        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        pg_link_raise(link, status, answer.result);
         PQclear(answer.result);
         return -1;
     }

@@ -22,20 +22,14 @@ may_park(const pg_link *link, const pg_request *request)
     return !link->closed && !link->broken && !link->copying && (link->parks_writes || reads);
 }
 
-/* Whether one that has yet to run comes before one that was refused: it would meet a failed transaction,
- * whose error says nothing. */
-static int
-is_refused_behind(pg_parked *const *parked, int n)
+/* One that was refused has failed the transaction: until its own code hears of that, others that meet it are
+ * told why (pg_link_raise). */
+static void
+note_refusal(pg_link *link, const pg_leg *leg)
 {
-    int waits = 0;
-    for (int i = 0; i < n; i++) {
-        const pg_leg *leg = &parked[i]->leg;
-        if (parked[i]->flown && leg->status == VNL_PG_SERVER && !leg->sync) {
-            return waits;
-        }
-        waits |= !parked[i]->flown || leg->status == VNL_PG_SKIPPED;
+    if (link->refused == NULL && leg->status == VNL_PG_SERVER && !leg->sync) {
+        link->refused = leg->result;
     }
-    return 0;
 }
 
 /* Sends those that fit.  0, or -1 with an exception. */
@@ -68,9 +62,9 @@ send_wait(pg_link *link, pg_parked **parked, int n)
     for (int i = 0; i < count; i++) {
         of[i]->leg = legs[i];
         of[i]->flown = rc == 0;
-    }
-    if (rc == 0 && is_refused_behind(parked, n)) {
-        rc = pg_flight_raise(link, legs, count);
+        if (rc == 0) {
+            note_refusal(link, &of[i]->leg);
+        }
     }
 done:
     PyMem_Free(legs);
@@ -106,7 +100,7 @@ outcome(pg_parked *parked, PGresult **result)
         return 0;
     }
     if (leg->status != VNL_PG_OK) {
-        pg_raise_status(parked->cursor->link->state, leg->status, leg->result, NULL);
+        pg_link_raise(parked->cursor->link, leg->status, leg->result);
         return -1;
     }
     *result = leg->result;
@@ -141,6 +135,9 @@ pg_park_run_wait(pg_cursor *cur, PyObject *query, PyObject *params, PGresult **r
     if (may_park(link, &parked->leg.request)) {
         rc = vnl_pg_core->strand_park_wait(&parked->park);
         rc = rc < 0 ? -1 : outcome(parked, result);
+    }
+    if (link->refused == parked->leg.result) {
+        link->refused = NULL;
     }
     pg_request_clear(&parked->leg.request);
     PQclear(parked->leg.result);

@@ -253,8 +253,7 @@ pg_cursor_run_wait(pg_cursor *cur, pg_binding binding, PGresult **result)
                 request.sql->force_literal = 0; /* literals did not help */
             }
             if (status != VNL_PG_OK) {
-                pg_raise_status(link->state, status, answer.result,
-                                link->conn != NULL ? link->conn->pg : NULL);
+                pg_link_raise(link, status, answer.result);
             }
         }
         pg_request_clear(&request);

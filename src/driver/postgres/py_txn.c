@@ -55,7 +55,7 @@ pg_link_begin_wait(pg_link *link)
     vnl_pg_answer answer;
     vnl_pg_status status = pg_link_run_wait(link, &query, &answer);
     if (status != VNL_PG_OK) {
-        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        pg_link_raise(link, status, answer.result);
     }
     PQclear(answer.result);
     return status == VNL_PG_OK ? 0 : -1;
@@ -150,7 +150,7 @@ end_transaction(pg_link *link, const char *sql)
     vnl_pg_status status = end_wait(link, sql, &answer);
     int rc = status == VNL_PG_OK ? 0 : -1;
     if (rc < 0) {
-        pg_raise_status(link->state, status, answer.result, link->conn != NULL ? link->conn->pg : NULL);
+        pg_link_raise(link, status, answer.result);
         if (link->conn != NULL && (status == VNL_PG_LOST || link->conn->inflight)) {
             pg_link_detach(link, 0);
         }
