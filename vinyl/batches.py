@@ -43,7 +43,10 @@ def may_travel(alias: str, fields: Any) -> bool:
 def run_together(alias: str, calls: list[Callable[[], Any]]) -> list[Any]:
     """What the calls return, which execute a statement each. To be called in a transaction."""
     results = [call() for call in calls[:1]]
-    link = connections[alias].connection
+    session = connections[alias]
+    if not direct.unseen(session):  # since it has connected, for this
+        return results + [call() for call in calls[1:]]
+    link = session.connection
     link.parks_writes += 1
     try:
         for start in range(1, len(calls), MOST):

@@ -18,7 +18,7 @@ from django.db.backends.utils import CursorWrapper
 from vinyl._core import check_session
 from vinyl.originals import unchanged
 
-__all__ = ["execute", "unseen"]
+__all__ = ["execute", "execute_as_django", "unseen"]
 
 #: What a session does on the way to a statement. On the instance, somebody has replaced it.
 _WATCHED = frozenset(
@@ -50,6 +50,9 @@ def unseen(session: Any) -> bool:
 def execute(session: Any, sql: str, params: Any, *, reads: bool = False) -> Any:
     """Execute on a session that is `unseen`; gives the engine's cursor, to be closed by the caller.
 
+    Where it has to connect first, somebody may begin to look as ``connection_created`` is sent.
+    Then the cursor is Django's.
+
     ``reads``: it is a SELECT of Django's compiler that locks nothing, and all its rows are read.
 
     Raises what Django's cursor would: NotFetched in a coroutine, Django's database errors.
@@ -57,11 +60,14 @@ def execute(session: Any, sql: str, params: Any, *, reads: bool = False) -> Any:
     check_session(session.alias)
     if session._thread_ident != get_ident():
         session.validate_thread_sharing()
-    if session.connection is None:
-        session.ensure_connection()
-    elif session.health_check_enabled and not session.health_check_done:
+    if session.connection is None or (
+        session.health_check_enabled and not session.health_check_done
+    ):
         session.close_if_health_check_failed()
-        session.ensure_connection()
+        if session.connection is None:
+            session.ensure_connection()
+            if not unseen(session):
+                return execute_as_django(session, sql, params)
     with session.wrap_database_errors:
         cursor = session.reading_cursor() if reads else session.create_cursor()
         try:
@@ -69,4 +75,15 @@ def execute(session: Any, sql: str, params: Any, *, reads: bool = False) -> Any:
         except BaseException:
             cursor.close()
             raise
+    return cursor
+
+
+def execute_as_django(session: Any, sql: str, params: Any) -> Any:
+    """The same for a session that is seen; gives Django's cursor."""
+    cursor = session.cursor()
+    try:
+        cursor.execute(sql, params)
+    except BaseException:
+        cursor.close()
+        raise
     return cursor

@@ -102,6 +102,8 @@ def _session_of(manager: Any) -> Any:
         return None
     if session.connection is None and place == FIBER:
         session.ensure_connection()  # which connects to nothing yet
+        if not unseen(session):
+            return None
     return session
 
 

@@ -11,8 +11,11 @@ from django.conf import settings
 from django.db import DatabaseError, ProgrammingError, connections, transaction
 from django.db.backends import utils
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
+from django.db.models import Max
 from django.test.utils import CaptureQueriesContext
+from library.models import Author, Book, Genre, Note
 
 import vinyl
 from vinyl import direct
@@ -172,3 +175,102 @@ def test_closed_in_a_block(engine: Any) -> None:
         answer()
     mine.in_atomic_block = mine.closed_in_transaction = False
     mine.connection = link
+
+
+# --- who attaches to a connection as it is made
+
+
+def with_a_wrapper(mine: Any, seen: list[str]) -> None:
+    def watch(execute: Any, sql: str, *rest: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, *rest)
+
+    mine.execute_wrappers.append(watch)
+
+
+def with_the_flag(mine: Any, seen: list[str]) -> None:
+    mine.force_debug_cursor = True
+    mine.queries_log.clear()
+
+
+def with_a_cursor(mine: Any, seen: list[str]) -> None:
+    cursor = mine.cursor
+
+    class Seeing(CursorWrapper):
+        def execute(self, sql: str, params: Any = None) -> Any:
+            seen.append(sql)
+            return self.cursor.execute(sql, params)
+
+    mine.cursor = lambda: Seeing(cursor(), mine)
+
+
+TRACERS = (with_a_wrapper, with_the_flag, with_a_cursor)
+
+
+def statements() -> dict[str, Callable[[], object]]:
+    genre, other = Genre.objects.order_by("pk")[:2]
+    book = Book.objects.first()
+    assert book is not None
+    return {
+        "get": lambda: Genre.vinyl.get(pk=genre.pk),
+        "filter": lambda: list(Genre.vinyl.filter(name__gt="a")),
+        "values": lambda: list(Genre.vinyl.filter(name__gt="a").values_list("name", flat=True)),
+        "count": lambda: Genre.vinyl.filter(name__gt="a").count(),
+        "exists": lambda: Genre.vinyl.filter(name__gt="a").exists(),
+        "aggregate": lambda: Genre.vinyl.aggregate(Max("name")),
+        "update": lambda: Note.vinyl.filter(text="a").update(text="b"),
+        "delete": lambda: Note.vinyl.filter(text="c").delete(),
+        "create": lambda: Note.vinyl.create(subject=book, text="d"),
+        "save": lambda: genre.save(),
+        "add": lambda: book.genres.set([genre]) or book.genres.set([other]),
+        "bulk_create": lambda: Note.vinyl.bulk_create(
+            [Note(subject=book, text=f"{n}") for n in range(6)], batch_size=2
+        ),
+        "bulk_update": lambda: Genre.vinyl.bulk_update([genre, other] * 3, ["name"], batch_size=2),
+    }
+
+
+@pytest.mark.parametrize("attach", TRACERS)
+async def test_who_attaches_as_the_connection_is_made(engine: Any, attach: Any) -> None:
+    """The first statement is seen too."""
+
+    def seen_of(run: Callable[[], object], *, late: bool) -> tuple[Any, list[str]]:
+        mine, seen = session(), []
+        mine.close()
+
+        def attached(*, connection: Any, **_: Any) -> None:
+            assert connection is mine
+            attach(mine, seen)
+
+        if late:
+            connection_created.connect(attached)
+        else:
+            attach(mine, seen)
+        try:
+            answer = run()
+        finally:
+            connection_created.disconnect(attached)
+            mine.execute_wrappers.clear()
+            mine.force_debug_cursor = False
+            mine.__dict__.pop("cursor", None)
+        return answer, seen or [each["sql"] for each in mine.queries_log]
+
+    def work() -> None:
+        book = Book.objects.create(title="t", author=Author.objects.create(name="n"))
+        Genre.objects.bulk_create([Genre(name="a1"), Genre(name="b1")])
+        runs = statements()
+        for run in runs.values():
+            for _ in range(3):
+                run()
+        for name, run in runs.items():
+            expected = seen_of(run, late=False)
+            found = seen_of(run, late=True)
+            assert expected[1], name
+            assert [each.partition("VALUES")[0] for each in found[1]] == [
+                each.partition("VALUES")[0] for each in expected[1]
+            ], name
+            if name not in ("create", "bulk_create"):
+                assert found[0] == expected[0], name
+        assert book.genres.count() == 1
+
+    await vinyl.run(work)

@@ -68,6 +68,9 @@ def delete(self: Any) -> tuple[int, dict[str, int]]:
     ):
         using = _alias(self)
         if using and Collector(using=using, origin=self).can_fast_delete(self):
+            session = connections[using]
+            if session.connection is None and not session.in_atomic_block:
+                session.ensure_connection()  # who hears of it may want to see Django's transaction
             answer = _written(self, DeleteQuery, ("delete",), using, None, lambda: _delete(self))
             self._result_cache = None
             if type(answer) is int:

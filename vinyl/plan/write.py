@@ -22,7 +22,7 @@ from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
 from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
 
 from vinyl import _core, conf
-from vinyl.direct import execute, unseen
+from vinyl.direct import execute, execute_as_django, unseen
 from vinyl.originals import is_original, unchanged
 
 from .check import PlanMismatch, same
@@ -298,15 +298,8 @@ def parameters_of(
 
 def executed(connection: Any, sql: Any, params: Any) -> Any:
     """A cursor after the statement, to be closed."""
-    if unseen(connection):
-        return execute(connection, sql, params)
-    cursor = connection.cursor()
-    try:
-        cursor.execute(sql, params)
-    except BaseException:
-        cursor.close()
-        raise
-    return cursor
+    way = execute if unseen(connection) else execute_as_django
+    return way(connection, sql, params)
 
 
 # --- INSERT
