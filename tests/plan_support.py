@@ -184,6 +184,8 @@ OTHERS: dict[str, tuple[Any, Callable[..., Any], list[tuple[Any, ...]]]] = {
     "not a date": (Book, lambda q, n: q.filter(published=n), [(NOON,), ("never",), (NOON,)]),
     "unsaved": (Book, lambda q, n: q.filter(author=n), [(Author(pk=1),), (Author(),)]),
     "another model": (Book, lambda q, n: q.filter(author=n), [(Author(pk=1),), (Genre(pk=1),)]),
+    # Its last parameters are the 1 and the 0 of a CASE, where the database has no XOR.
+    "one of both": (Book, lambda q, a, b: q.filter(Q(pages=a) ^ Q(pk=b)), [(1, 0), (3, 4)]),
     "after a slice": (Book, lambda q, n: q[:3].filter(pages=n), [(1,), (2,)]),
 }
 

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import connections
-from django.db.models import Count, Prefetch, Q, QuerySet, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Count, Max, Prefetch, Q, QuerySet, Value, Window
+from django.db.models.functions import Coalesce, RowNumber
 from django.db.models.lookups import LessThanOrEqual
 from django.db.models.sql.query import Query
 from django.test.utils import override_settings
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library.models import Author, Book, Sample
@@ -28,6 +30,7 @@ from plan_support import (  # noqa: F401
     registered,
 )
 
+import vinyl
 from vinyl import VinylManager
 from vinyl.plan import node as nodes
 from vinyl.plan import statement as statements
@@ -194,6 +197,68 @@ def test_a_changed_model_starts_anew(engine: Any, monkeypatch: pytest.MonkeyPatc
         patch.setattr(Book._meta, "db_table", "elsewhere")
         assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
     assert statements.stats["hits"] == 0
+
+
+@pytest.mark.parametrize("constant", [1, 2, 3])
+def test_a_model_ordered_by_an_expression(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, constant: int
+) -> None:
+    monkeypatch.setattr(Book._meta, "ordering", (Coalesce("price", Value(constant)), "pk"))
+    for n in (1, 2, 3):
+        assert compiled(planned(Book).filter(pages=n)) == compiled(QuerySet(Book).filter(pages=n))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda queryset: queryset.values_list("published__date"),
+        lambda queryset: queryset.order_by("published__hour"),
+        lambda queryset: queryset.filter(pages=1).values("published__date").order_by("pages"),
+    ],
+)
+def test_a_transform_asks_for_the_time_zone(engine: Any, build: Callable[[Any], Any]) -> None:
+    for name in ("Europe/Zurich", "Asia/Tokyo", "America/Lima"):
+        with timezone.override(name):
+            assert compiled(build(planned(Book))) == compiled(build(QuerySet(Book)))
+
+
+async def test_an_aggregate_of_a_transform(engine: Any) -> None:
+    def work() -> None:
+        Book.objects.create(
+            title="late", author=Author.objects.create(), published=NOON.replace(hour=22)
+        )
+        for name, day in (("UTC", 2), ("Asia/Tokyo", 3), ("America/Lima", 2)):
+            with timezone.override(name):
+                assert planned(Book).aggregate(day=Max("published__date"))["day"].day == day
+
+    await vinyl.run(work)
+
+
+def test_a_join_that_asks_for_a_content_type(engine: Any) -> None:
+    def build(queryset: Any) -> Any:
+        return queryset.filter(notes__text="x")
+
+    try:
+        for number in (7, 8):
+            book = ContentType(pk=number, app_label="library", model="book")
+            ContentType.objects.clear_cache()
+            ContentType.objects._add_to_cache("default", book)
+            for _ in range(2):
+                assert compiled(build(planned(Book))) == compiled(build(QuerySet(Book)))
+    finally:
+        ContentType.objects.clear_cache()
+
+
+def test_a_column_that_is_selected_otherwise(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    languages = ["de"]
+
+    def select_format(compiler: Any, sql: str, params: Any) -> Any:
+        return f"{sql} || '{languages[-1]}'", params
+
+    monkeypatch.setattr(Book._meta.get_field("title"), "select_format", select_format)
+    assert compiled(planned(Book).all()) == compiled(QuerySet(Book).all())
+    languages.append("fr")
+    assert compiled(planned(Book).all()) == compiled(QuerySet(Book).all())
 
 
 def test_the_least_used_are_forgotten(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

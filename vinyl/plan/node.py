@@ -23,7 +23,7 @@ from django.db.models.lookups import (
     LessThanOrEqual,
 )
 from django.db.models.sql.query import Query
-from django.db.models.sql.where import WhereNode
+from django.db.models.sql.where import AND, OR, WhereNode
 
 from vinyl.originals import methods_unchanged
 
@@ -208,6 +208,8 @@ def root_of(model: type[Model]) -> Root:
 
 def leaves(where: WhereNode) -> list[Any] | None:
     """The lookups of a WHERE clause in the order of their SQL, None if there is anything else."""
+    if where.connector not in (AND, OR):
+        return None  # XOR is made of other expressions where the database has none
     found: list[Any] = []
     for child in where.children:
         if type(child) is WhereNode:

@@ -12,6 +12,7 @@ from vinyl import conf
 from vinyl._core import Binder
 
 from .check import PlanMismatch, check_sql, same
+from .constant import is_constant
 from .node import leaves, with_values
 from .plain import binding
 
@@ -19,6 +20,13 @@ __all__ = ["PlanMismatch", "Statement", "compiler_for", "remember", "stats"]
 
 #: What the cache did since the process began: hits, misses, and queries that are not cached.
 stats = {"hits": 0, "misses": 0, "uncached": 0}
+
+
+def _ends_with(sql: str, params: list[Any], compiler: Any) -> bool:
+    """Whether these are the WHERE clause's parameters, and none comes after it."""
+    where, own = compiler.compile(compiler.query.where)
+    _before, found, after = sql.rpartition(where)
+    return bool(found) and same(tuple(own), params) and "%s" not in after.replace("%%", "")
 
 
 class Statement:
@@ -83,6 +91,8 @@ class Statement:
         if own is None:
             self.head = params[:at]
         elif not same(params[:at], own):
+            return False
+        if tail and not _ends_with(self.sql, tail, compiler):
             return False
         if None not in parts:
             self.binder = Binder(((self.head, None, None, 0, 0), *parts))
@@ -165,7 +175,7 @@ def remember(node: Any, using: str, compiler: Any, sql: str, params: Any) -> Non
     state.pop("as_sql", None)
     statement = Statement(compiler, sql, state)
     try:
-        learned = statement.learn(compiler, tuple(params))
+        learned = is_constant(compiler) and statement.learn(compiler, tuple(params))
     except (EmptyResultSet, FullResultSet):
         return  # a condition that is left out for this value: another one may be cached
     if not learned:
