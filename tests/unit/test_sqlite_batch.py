@@ -1,4 +1,4 @@
-"""`SELECT … FROM vinyl_batch(?)` inserts what `VALUES` inserts, as one statement."""
+"""`SELECT … FROM sqlite_vinyl_batch(?)` inserts what `VALUES` inserts, as one statement."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def in_values(insert: str, rows: Rows, rest: str = "") -> tuple[str, list[Any]]:
 
 def in_batch(insert: str, rows: Rows, rest: str = "") -> tuple[str, list[Any]]:
     names = ", ".join(f"c{n}" for n in range(len(rows[0])))
-    return f"{insert} SELECT {names} FROM vinyl_batch(?) WHERE 1 {rest}", [batch_of(rows)]
+    return f"{insert} SELECT {names} FROM sqlite_vinyl_batch(?) WHERE 1 {rest}", [batch_of(rows)]
 
 
 def shown(link: Any, table: str) -> Any:
@@ -372,22 +372,23 @@ def test_all_columns(tmp_path: Path) -> None:
 def test_without_a_batch_there_are_no_rows(tmp_path: Path) -> None:
     link = Database.at(tmp_path / "a").own()
     for text, params in (
-        ("SELECT * FROM vinyl_batch", ()),
-        ("SELECT * FROM vinyl_batch(?)", (5,)),
-        ("SELECT * FROM vinyl_batch(?)", (None,)),
-        ("SELECT * FROM vinyl_batch(?)", (Batch([[]]),)),
+        ("SELECT * FROM sqlite_vinyl_batch", ()),
+        ("SELECT * FROM sqlite_vinyl_batch(?)", (5,)),
+        ("SELECT * FROM sqlite_vinyl_batch(?)", (None,)),
+        ("SELECT * FROM sqlite_vinyl_batch(?)", (Batch([[]]),)),
     ):
         assert link.execute(text, params).fetchall() == []
-    assert link.execute("SELECT c0, c1, c2, c99, batch, rowid FROM vinyl_batch(?)",
+    assert link.execute("SELECT c0, c1, c2, c99, batch, rowid FROM sqlite_vinyl_batch(?)",
                         (Batch([["x", "y"], [1, 2]]),)).fetchall() == [
         ("x", 1, None, None, None, 0), ("y", 2, None, None, None, 1),
     ]  # fmt: skip
-    joined = "SELECT a.c0, b.c0 FROM vinyl_batch(?1) a JOIN vinyl_batch(?1) b ON a.c0 < b.c0"
+    rows = "sqlite_vinyl_batch(?1)"
+    joined = f"SELECT a.c0, b.c0 FROM {rows} a JOIN {rows} b ON a.c0 < b.c0"
     assert link.execute(joined, (Batch([[1, 2, 3]]),)).fetchall() == [(1, 2), (1, 3), (2, 3)]
     # Elsewhere it is a value like any other that no adapter knows.
     with pytest.raises(sqlite3.ProgrammingError, match=r"'vinyl\._sqlite3\.Batch' is not supp"):
-        link.execute("SELECT * FROM vinyl_batch(:b)", {"b": Batch([[1]])})
-    link.execute("CREATE VIEW v AS SELECT c0 FROM vinyl_batch")
+        link.execute("SELECT * FROM sqlite_vinyl_batch(:b)", {"b": Batch([[1]])})
+    link.execute("CREATE VIEW v AS SELECT c0 FROM sqlite_vinyl_batch")
     with pytest.raises(sqlite3.OperationalError, match="unsafe use of virtual table"):
         link.execute("SELECT * FROM v")
     link.close()
@@ -409,7 +410,7 @@ def test_limits_that_are_lower(tmp_path: Path) -> None:
 def test_one_prepared_statement_for_any_number(tmp_path: Path) -> None:
     link = Database.at(tmp_path / "a").own()
     link.execute("CREATE TABLE t (a)")
-    text = "INSERT INTO t SELECT c0 FROM vinyl_batch(?)"
+    text = "INSERT INTO t SELECT c0 FROM sqlite_vinyl_batch(?)"
     for count in (5, 1, 300, 2, 0):
         assert link.execute(text, (Batch([list(range(count))]),)).rowcount == count
     many = [(Batch([[n] * n]),) for n in range(1, 4)]
@@ -426,7 +427,7 @@ def test_values_live_as_long_as_the_statement(tmp_path: Path) -> None:
     link = Database.at(tmp_path / "a").own()
     cursor = link.cursor()
     columns = [[f"text {n}" for n in range(50)], [bytearray(b"x%d" % n) for n in range(50)]]
-    cursor.execute("SELECT c0, c1 FROM vinyl_batch(?)", (Batch(columns),))
+    cursor.execute("SELECT c0, c1 FROM sqlite_vinyl_batch(?)", (Batch(columns),))
     del columns
     gc.collect()
     filler = [f"TEXT {n}" for n in range(5000)]
@@ -447,7 +448,7 @@ def database(tmp_path: Path) -> Database:
     return database
 
 
-INSERT = "INSERT INTO t (b) SELECT c0 FROM vinyl_batch(?)"
+INSERT = "INSERT INTO t (b) SELECT c0 FROM sqlite_vinyl_batch(?)"
 
 
 def many(count: int = 200_000) -> Batch:
@@ -504,7 +505,7 @@ async def test_cancelled_inside_a_block(database: Database) -> None:
 
     link.create_function("told", 1, told)
     await start(begin, link)
-    sql = "INSERT INTO t (b) SELECT CASE WHEN c0 = 9 THEN told(c0) END FROM vinyl_batch(?)"
+    sql = "INSERT INTO t (b) SELECT CASE WHEN c0 = 9 THEN told(c0) END FROM sqlite_vinyl_batch(?)"
     await cancelled_at(reached, link, sql, many())
     assert link.in_transaction
     with pytest.raises(sqlite3.OperationalError, match="rolled this transaction back"):
@@ -577,7 +578,7 @@ def told(n):
 link.create_function("told", 1, told)
 link.execute("PRAGMA cache_size = 10")  # so that pages are written before the end
 batch = Batch([list(range(100_000))])
-link.execute("INSERT INTO t (b) SELECT told(c0) FROM vinyl_batch(?)", (batch,))
+link.execute("INSERT INTO t (b) SELECT told(c0) FROM sqlite_vinyl_batch(?)", (batch,))
 """
 
 

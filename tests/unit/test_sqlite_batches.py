@@ -9,7 +9,7 @@ from typing import Any
 
 import django
 import pytest
-from django.db import IntegrityError, connections, models, transaction
+from django.db import IntegrityError, OperationalError, connections, models, transaction
 from django.db.backends.signals import connection_created
 from django.db.models import Value
 from django.db.models.functions import Lower
@@ -549,6 +549,31 @@ async def test_statements_are_prepared_once(engine: Engine) -> None:
             raise
         pytest.skip(f"SQLite {sqlite3.sqlite_version} was built without SQLITE_ENABLE_STMTVTAB")
     assert found == [
-        'INSERT INTO "library_author" ("name", "born") SELECT c0, c1 FROM vinyl_batch(?) WHERE 1'
+        'INSERT INTO "library_author" ("name", "born")'
+        " SELECT c0, c1 FROM sqlite_vinyl_batch(?) WHERE 1"
         ' RETURNING "library_author"."id"'
     ]
+
+
+@pytest.mark.parametrize(
+    "made", ["TABLE {} (c0)", "TEMP TABLE {} (c0, c1)", "VIEW {} AS SELECT 1 AS c0, 2 AS c1"]
+)
+async def test_no_table_of_a_project_has_the_name(
+    engine: Engine, batches: list[int], made: str
+) -> None:
+    """The table that the rows are selected from."""
+    name = compiler._select(1).partition(" FROM ")[2].partition("(")[0]
+
+    def work() -> list[str]:
+        with connections[engine.alias].cursor() as cursor:
+            cursor.execute("CREATE " + made.format("vinyl_batch"))
+            try:
+                Author.objects.bulk_create([Author(name=each) for each in "ab"])
+            finally:
+                cursor.execute(f"DROP {'VIEW' if 'VIEW' in made else 'TABLE'} vinyl_batch")
+            with pytest.raises(OperationalError, match="reserved for internal use"):
+                cursor.execute("CREATE " + made.format(name))
+        return [each.name for each in Author.objects.order_by("name")]
+
+    assert await vinyl.run(work) == ["a", "b"]
+    assert batches == [2]

@@ -266,7 +266,8 @@ async def test_a_virtual_table_keeps_its_own_statements(database: Database, modu
         link.execute("INSERT INTO v (a, b) VALUES (1, 2)")
         link.executemany("INSERT INTO v (a, b) VALUES (?, ?)", [(1, 2), (3, 4)])
         link.execute(
-            "INSERT INTO v (a, b) SELECT c0, c1 FROM vinyl_batch(?)", (Batch([[5, 5], [6, 7]]),)
+            "INSERT INTO v (a, b) SELECT c0, c1 FROM sqlite_vinyl_batch(?)",
+            (Batch([[5, 5], [6, 7]]),),
         )
     open_ones = [link.execute("SELECT a FROM v") for _ in range(3)]  # one is cached, the others not
     assert [cursor.fetchone() is not None for cursor in open_ones] == [True] * 3

@@ -1,10 +1,11 @@
 /* Many rows for one INSERT: a table-valued function over values in memory.
  *
- *     INSERT INTO t (a, b) SELECT c0, c1 FROM vinyl_batch(?) WHERE 1 …
+ *     INSERT INTO t (a, b) SELECT c0, c1 FROM sqlite_vinyl_batch(?) WHERE 1 …
  *
  * is one text for any number of rows, prepared once, and to SQLite one
  * statement: what it promises for INSERT … VALUES (…), (…), … holds.  The
- * parameter is a pointer to the batch; without one the table is empty.
+ * parameter is a pointer to the batch; without one the table is empty.  SQLite
+ * lets nobody have a table or a view of a name that begins with sqlite_.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,7 @@ typedef struct batch_scan {
     "c" tens "0,c" tens "1,c" tens "2,c" tens "3,c" tens "4,c" tens "5,c" tens "6,c" tens "7,c" tens \
     "8,c" tens "9,"
 #define ARGUMENT VNL_BATCH_COLUMNS
-static const char schema[] = "CREATE TABLE vinyl_batch(" TEN("") TEN("1") TEN("2") TEN("3") TEN("4") TEN("5")
+static const char schema[] = "CREATE TABLE batch(" TEN("") TEN("1") TEN("2") TEN("3") TEN("4") TEN("5")
     TEN("6") TEN("7") TEN("8") TEN("9") "batch HIDDEN)";
 _Static_assert(VNL_BATCH_COLUMNS == 100, "the columns that the schema declares");
 
@@ -215,7 +216,7 @@ static const sqlite3_module module = {
 int
 vnl_sqlite_batch_install(sqlite3 *db)
 {
-    return sqlite3_create_module_v2(db, "vinyl_batch", &module, NULL, NULL);
+    return sqlite3_create_module_v2(db, "sqlite_vinyl_batch", &module, NULL, NULL);
 }
 
 void
@@ -224,7 +225,7 @@ vnl_sqlite_batch_connect_wait(vnl_sqlite_conn *conn)
     sqlite3_stmt *raw = NULL;
 
     vnl_sqlite_enter(conn);
-    (void)sqlite3_prepare_v2(conn->db, "SELECT 1 FROM vinyl_batch", -1, &raw, NULL);
+    (void)sqlite3_prepare_v2(conn->db, "SELECT 1 FROM sqlite_vinyl_batch", -1, &raw, NULL);
     sqlite3_finalize(raw);
     vnl_sqlite_leave(conn);
 }

@@ -1,4 +1,4 @@
-/* vinyl._sqlite3.Batch: columns of Python values as the parameter of vinyl_batch(?). */
+/* vinyl._sqlite3.Batch: columns of Python values as the parameter of sqlite_vinyl_batch(?). */
 #include "py_sqlite.h"
 
 #define CELLS_PER_LOOK 1024
@@ -144,8 +144,8 @@ batch_dealloc(PyObject *op)
 static PyType_Slot type_slots[] = {
     {Py_tp_doc,
      "Batch(columns, /)\n\n"
-     "Lists of values, one for each column of the rows, as the parameter of vinyl_batch(?):\n"
-     "`INSERT INTO t (a, b) SELECT c0, c1 FROM vinyl_batch(?)` inserts them as `VALUES` would."},
+     "Lists of values, one for each column of the rows, as the parameter of sqlite_vinyl_batch(?):\n"
+     "`INSERT INTO t (a, b) SELECT c0, c1 FROM sqlite_vinyl_batch(?)` inserts them as `VALUES` would."},
     {Py_tp_new, batch_new},
     {Py_tp_dealloc, batch_dealloc},
     {Py_tp_traverse, batch_traverse},

@@ -150,7 +150,7 @@ char *vnl_sqlite_convert(const char *sql, size_t len, vnl_sqlite_style style, si
 /* Sets kind, writes and pragma of a statement that is yet to be prepared. */
 int vnl_sqlite_classify(vnl_sqlite_stmt *stmt, const char *sql);
 
-/* --- batch.c: the rows of one INSERT, as the table vinyl_batch(?) */
+/* --- batch.c: the rows of one INSERT, as the table sqlite_vinyl_batch(?) */
 /* A value; the bytes of a text or a blob belong to whoever filled it in. */
 typedef struct vnl_sqlite_cell {
     int type; /* SQLITE_INTEGER, FLOAT, TEXT, BLOB; anything else: NULL */

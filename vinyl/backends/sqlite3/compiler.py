@@ -1,7 +1,7 @@
 """Django's compilers, with rows made into instances in C and many inserted by one prepared INSERT.
 
 An INSERT of many rows is as long as they are many, and SQLite has to parse it again for each other
-number of them. `SELECT … FROM vinyl_batch(?)` in the place of its VALUES is one text for any
+number of them. `SELECT … FROM sqlite_vinyl_batch(?)` in the place of its VALUES is one text for any
 number (src/driver/sqlite/batch.c), and one statement to SQLite like the other; so its conflicts,
 errors and locks, what it returns and that it is done whole or not at all are as ever. It goes where
 nobody sees the statement.
@@ -97,4 +97,4 @@ def _writes_as_django(field: BinaryField) -> bool:
 @functools.cache
 def _select(count: int) -> str:
     # Without WHERE SQLite would read the ON of ON CONFLICT as that of a join.
-    return f"SELECT {', '.join(f'c{n}' for n in range(count))} FROM vinyl_batch(%s) WHERE 1"
+    return f"SELECT {', '.join(f'c{n}' for n in range(count))} FROM sqlite_vinyl_batch(%s) WHERE 1"
