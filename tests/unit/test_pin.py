@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
@@ -18,6 +22,7 @@ import vinyl
 from vinyl import _core
 from vinyl.testmode import enable
 
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 on_a_loop = pytest.mark.modes("asyncio", "uvloop")
 
 
@@ -35,6 +40,21 @@ def pinned(engine: Engine) -> Iterator[_core.Pin]:
     assert _core.current_pin() is None
     assert not Author.objects.exists()
     connections["default"].close()
+
+
+@pytest.fixture
+def in_thread() -> Iterator[InThread]:
+    """Call in a thread, always the same: what begins there has its connection, and ends it.
+
+    ``asyncio.to_thread()`` takes another thread where the last one is not back yet.
+    """
+    with ThreadPoolExecutor(1) as executor:
+
+        def call(function: Callable[[], Any]) -> Awaitable[Any]:
+            inside = functools.partial(contextvars.copy_context().run, function)
+            return asyncio.get_running_loop().run_in_executor(executor, inside)
+
+        yield call
 
 
 def create(name: str) -> None:
@@ -132,11 +152,11 @@ async def test_the_turn_and_the_cancel_come_together(pinned: _core.Pin) -> None:
 
 
 @on_a_loop
-async def test_a_block_that_does_not_end(engine: Engine) -> None:
+async def test_a_block_that_does_not_end(engine: Engine, in_thread: InThread) -> None:
     enable()
     session = connections["default"]
     session.settings_dict["OPTIONS"]["pool"] = {"timeout": 0.05}
-    atomics = await asyncio.to_thread(Case._enter_atomics)
+    atomics = await in_thread(Case._enter_atomics)
     first = OpenBlock()
     await first.opened.wait()
     with pytest.raises(TransactionManagementError, match=r"0\.05 s another task"):
@@ -149,11 +169,13 @@ async def test_a_block_that_does_not_end(engine: Engine) -> None:
         Case._rollback_atomics(atomics)
         connections["default"].close()
 
-    await asyncio.to_thread(leave)
+    await in_thread(leave)
 
 
 @on_a_loop
-async def test_a_task_that_ends_without_leaving_its_block(engine: Engine) -> None:
+async def test_a_task_that_ends_without_leaving_its_block(
+    engine: Engine, in_thread: InThread
+) -> None:
     enable()
 
     async def leaves_it_open() -> None:
@@ -172,11 +194,10 @@ async def test_a_task_that_ends_without_leaving_its_block(engine: Engine) -> Non
         Case._rollback_atomics(both["outer"])
         connections["default"].close()
 
-    executor = asyncio.to_thread
-    both = await executor(begin)
+    both = await in_thread(begin)
     await asyncio.create_task(leaves_it_open())
     assert hasattr(_core.current_pin(), "owner")
-    await executor(leave)
+    await in_thread(leave)
     assert _core.current_pin() is None
     assert await _core.run(names) == []
 
