@@ -268,10 +268,10 @@ def _has_plain_pk(model: type[Model]) -> bool:
     """Whether a new instance without a primary key is one whose attribute is None."""
     pk = model._meta.pk
     return (
-        pk is not None
+        # First: one of several columns is a descriptor that no class can be asked for.
+        isinstance(pk, _AUTO_FIELDS)
         and all(getattr(model, name) is getattr(Model, name) for name in _MODEL_METHODS)
         and type(pk).get_pk_value_on_save is Field.get_pk_value_on_save
-        and isinstance(pk, _AUTO_FIELDS)
         and not pk.has_default()
     )
 

@@ -191,3 +191,18 @@ class Locked(models.Model):
     """A foreign key without null, whose rows protect."""
 
     owner = models.ForeignKey(Writer, models.PROTECT, related_name="locks")
+
+
+class Seat(models.Model):
+    """A primary key of two columns."""
+
+    pk = models.CompositePrimaryKey("hall", "number")
+    hall = models.IntegerField()
+    number = models.IntegerField()
+    name = models.CharField(max_length=20, default="")
+    taken_by = models.ForeignKey(
+        Writer, models.SET_NULL, null=True, blank=True, related_name="seats"
+    )
+
+    class Meta:
+        ordering = ("hall", "number")
