@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.exceptions import EmptyResultSet
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from hypothesis import strategies as st
 from library.models import Author, Book, Genre, Note, Profile, Publisher, Sample
@@ -32,21 +33,21 @@ def fresh_plans() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def registered(field: Any, lookup: type) -> Iterator[None]:
-    """``lookup`` is ``exact`` of a field or of a class of fields.
+def registered(field: Any, lookup: type, name: str = "exact") -> Iterator[None]:
+    """``lookup`` is the one of this name of a field or of a class of fields.
 
     Django's ``register_lookup()`` ends by taking the name away, not by giving it back: a class that
     had a lookup of that name would be without it in every later test.
     """
     own = "class_lookups" if isinstance(field, type) else "instance_lookups"
     before = dict(vars(field).get(own, {}))
-    field.register_lookup(lookup, "exact")
+    field.register_lookup(lookup, name)
     try:
         yield
     finally:
-        field._unregister_lookup(lookup, "exact")
-        if "exact" in before:
-            field.register_lookup(before["exact"], "exact")
+        field._unregister_lookup(lookup, name)
+        if name in before:
+            field.register_lookup(before[name], name)
         if not before:
             delattr(field, own)
 
@@ -74,6 +75,15 @@ def fill() -> None:
         day=NOON.date(), clock=NOON.time(), moment=NOON, span=datetime.timedelta(1),
         ident=uuid.UUID(int=5), document={"a": [1]}, address="::1",
     )  # fmt: skip
+
+
+def compiled(queryset: Any, alias: str = "default") -> Any:
+    """What would be sent, or the error that says so."""
+    try:
+        sql, params = queryset.query.get_compiler(alias).as_sql()
+    except EmptyResultSet as error:
+        return type(error)
+    return sql, [(type(param), repr(param)) for param in params]
 
 
 def outcome(call: Callable[[], Any]) -> Any:

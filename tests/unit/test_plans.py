@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import EmptyResultSet, FieldError
+from django.core.exceptions import FieldError
 from django.db import connections
-from django.db.models import Count, Max, Prefetch, Q, QuerySet, Value, Window
+from django.db.models import (
+    Count,
+    Max,
+    Prefetch,
+    Q,
+    QuerySet,
+    Value,
+    Window,
+)
 from django.db.models.functions import Coalesce, RowNumber
 from django.db.models.lookups import LessThanOrEqual
 from django.db.models.sql.query import Query
@@ -19,15 +27,15 @@ from django.test.utils import override_settings
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from library.models import Author, Book, Sample
+from library.models import Author, Book
 from plan_support import (  # noqa: F401
     CACHED,
     NOON,
     OTHERS,
+    compiled,
     conditions,
     fresh_plans,
     planned,
-    registered,
 )
 
 import vinyl
@@ -35,17 +43,6 @@ from vinyl import VinylManager
 from vinyl.plan import node as nodes
 from vinyl.plan import statement as statements
 from vinyl.plan.query import PlannedQuery
-
-Compiled = Any
-
-
-def compiled(queryset: Any, alias: str = "default") -> Compiled:
-    """What would be sent, or the error that says so."""
-    try:
-        sql, params = queryset.query.get_compiler(alias).as_sql()
-    except EmptyResultSet as error:
-        return type(error)
-    return sql, [(type(param), repr(param)) for param in params]
 
 
 def outcome(build: Callable[..., Any], queryset: Any, *values: Any) -> Any:
@@ -168,35 +165,6 @@ def test_copies_and_pickles(engine: Any) -> None:
         again = Book.objects.all()
         again.query = pickle.loads(pickle.dumps(queryset.query))
         assert compiled(again) == compiled(QuerySet(Book).filter(pages=1))
-
-
-def test_another_lookup_registered_since(engine: Any) -> None:
-    from django.db.models import IntegerField
-    from django.db.models.lookups import Exact
-
-    class Half(Exact):
-        def process_rhs(self, *args: Any) -> Any:
-            sql, params = super().process_rhs(*args)
-            return f"{sql} / 2", params
-
-    build = CACHED["pk"][1]
-    compiled(build(planned(Sample), 1))
-    with registered(IntegerField, Half):
-        for n in (2, 3):
-            assert compiled(planned(Book).filter(pages=n)) == compiled(
-                QuerySet(Book).filter(pages=n)
-            )
-    assert compiled(planned(Book).filter(pages=4)) == compiled(QuerySet(Book).filter(pages=4))
-
-
-def test_a_changed_model_starts_anew(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled(planned(Book).filter(pages=1))
-    with monkeypatch.context() as patch:
-        patch.setattr(Book._meta, "ordering", ("-title",))
-        assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
-        patch.setattr(Book._meta, "db_table", "elsewhere")
-        assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
-    assert statements.stats["hits"] == 0
 
 
 @pytest.mark.parametrize("constant", [1, 2, 3])

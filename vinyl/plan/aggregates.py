@@ -42,7 +42,7 @@ def aggregation(query: Any, using: str, expressions: dict[str, Any]) -> dict[str
         return None
     key = "aggregate", columns
     parent: Node = query._vinyl_node
-    node = parent.children.get(key)
+    node = parent.child(key)
     session = connections[using]
     statement = node.statements.get(using) if node is not None else None
     if (
@@ -83,7 +83,7 @@ def _learn(query: Any, key: Any, using: str, expressions: dict[str, Any]) -> dic
         sql, params = compiler.as_sql()
     except (EmptyResultSet, FullResultSet):
         return answer
-    node = query._vinyl_node.children.get(key) or query._vinyl_node.add(key, built.clone(), [])
+    node = query._vinyl_node.child(key) or query._vinyl_node.add(key, built.clone(), [])
     if tuple(built.annotation_select) == tuple(expressions) and not built.select:
         stats["misses"] += 1
         remember(node, using, compiler, sql, params)

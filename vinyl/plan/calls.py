@@ -42,7 +42,7 @@ def get(manager: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return manager.get_queryset().get(**kwargs)
     key, values = shape
     root = root_of(manager.model)
-    call = root.children.get(key)
+    call = root.child(key)
     if call is None or planned == "check":
         return _learn(root, key, call, manager, kwargs, values)
     rows = _rows(manager, call, values)
@@ -83,18 +83,15 @@ get.__qualname__ = "QuerySet.get"
 
 def _rows(manager: Any, call: Node, values: list[Any]) -> list[Any] | str | None:
     """The rows, or, where Django has to do it, the alias that the routers answered or None."""
-    target, slots = call.target, call.slots
+    target = call.target
     key = _default_key()
-    if target is None or slots is None:
+    if target is None:
         return None
     if not any(each and each.plans.get(key) for each in target.statements.values()):
         return None
-    lookups = []
-    for slot, value in zip(slots, values, strict=True):
-        lookup = slot.fill(value)
-        if lookup is None:
-            return None
-        lookups.append(lookup)
+    lookups = call.filled(values)
+    if lookups is None:
+        return None
     using: str = manager.db
     session = connections[using]
     statement = target.statements.get(using)
@@ -159,8 +156,9 @@ def _learned(root: Node, key: Any, call: Node | None, told: list[Any], values: l
 
 def _check(slots: tuple[Any, ...], values: list[Any], lookups: Any) -> None:
     """Whether the call's values are, in their order, those of the query that Django made."""
+    valued = [slot for slot in slots if slot.has_value]
     ours = [
-        getattr(slot.fill(value), "rhs", value) for slot, value in zip(slots, values, strict=True)
+        getattr(slot.fill(value), "rhs", value) for slot, value in zip(valued, values, strict=True)
     ]
     theirs = [getattr(lookup, "rhs", lookup) for lookup in lookups]
     if not same(ours, theirs):

@@ -94,7 +94,7 @@ def bound(
     """The parameters, where the statement may be executed past Django; it counts as a hit."""
     if (
         not statement
-        or statement.features is not type(session)
+        or not statement.is_current(session)
         or not unchanged(statement.compiler)
         or not direct.unseen(session)
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Field, Model
 from django.db.models.expressions import Col
 from django.db.models.fields import related_lookups
@@ -29,7 +30,7 @@ from vinyl.originals import methods_unchanged
 
 from .plain import plain_type
 
-__all__ = ["Node", "Slot", "count_nodes", "leaves", "root_of", "with_values"]
+__all__ = ["Node", "Slot", "count_nodes", "has_value", "joined_by", "leaves", "root_of"]
 
 #: Lookups whose SQL is the same for every value that process_rhs() gives the same SQL.
 SAFE_LOOKUPS = frozenset(
@@ -47,18 +48,24 @@ _FINDS_LOOKUPS = ("get_lookup", "_get_lookup", "get_lookups", "get_class_lookups
 
 
 class Slot:
-    """A place for a value in the WHERE clause: the lookup that Django made there.
+    """A place in the WHERE clause: the lookup that Django made there.
 
-    ``plain``: the type of value that it takes as it is, or None.
+    ``has_value``: it is one for a value, and not a constant's.  ``plain``: the type of value that
+    it takes as it is, or None.
     """
 
-    __slots__ = ("_field", "_registered", "lhs", "lookup", "name", "plain")
+    __slots__ = ("_field", "_null", "_registered", "has_value", "lhs", "lookup", "name", "plain")
 
     def __init__(self, lookup: Any) -> None:
         self.lookup = type(lookup)
         self.lhs = lookup.lhs
         self.name = lookup.lookup_name
+        self.has_value = has_value(lookup)
         self.plain = plain_type(self.lookup, self.lhs)
+        #: What Django takes for None: Oracle's text of no letters. It asks this alias, too.
+        self._null: Any = None
+        if connections[DEFAULT_DB_ALIAS].features.interprets_empty_strings_as_nulls:
+            self.plain, self._null = None, ""
         # None: of a relation, or of a field that finds lookups in its own way.
         field = self.lhs.output_field
         plain = isinstance(field, Field) and methods_unchanged(type(field), _FINDS_LOOKUPS)
@@ -89,7 +96,35 @@ class Slot:
         if type(value) is self.plain:
             return value
         lookup = self.lookup(self.lhs, value)
-        return None if lookup.rhs is None else lookup
+        rhs = lookup.rhs
+        if rhs is None or type(rhs) is bool or (self._null is not None and rhs == self._null):
+            return None
+        return lookup
+
+
+class Joined:
+    """The models that a query joins, as they were when it was made; its own is `root_of`'s to look
+    at."""
+
+    __slots__ = ("_models",)
+
+    def __init__(self, metas: set[Any]) -> None:
+        self._models = [
+            (meta, meta.concrete_fields, meta.db_table, meta.ordering) for meta in metas
+        ]
+
+    def holds(self) -> bool:
+        return all(
+            meta.concrete_fields is fields and meta.db_table == table and meta.ordering is ordering
+            for meta, fields, table, ordering in self._models
+        )
+
+
+def joined_by(query: Query) -> Joined | None:
+    """None where it joins nothing."""
+    fields = [getattr(join, "join_field", None) for join in query.alias_map.values()]
+    metas = {field.related_model._meta for field in fields if field is not None}
+    return Joined(metas) if metas else None
 
 
 class Node:
@@ -101,7 +136,7 @@ class Node:
     (``calls``), the node of the query that it executes.
     """
 
-    __slots__ = ("children", "key", "parent", "query", "slots", "statements", "target")
+    __slots__ = ("children", "joined", "key", "parent", "query", "slots", "statements", "target")
 
     def __init__(
         self,
@@ -111,12 +146,34 @@ class Node:
         key: Any = None,
     ) -> None:
         self.query: Any = query
+        self.joined = None if query is None else joined_by(query)
         self.slots = slots
         self.parent = parent
         self.key = key
         self.children: dict[Any, Node] = {}
         self.statements: dict[str, Any] = {}
         self.target: Node | None = None
+
+    def child(self, key: Any) -> Node | None:
+        """The child for a step, if what it was made of is as it was."""
+        child = self.children.get(key)
+        return child if child is None or child.joined is None or child.joined.holds() else None
+
+    def filled(self, values: list[Any]) -> tuple[Any, ...] | None:
+        """Django's lookups for the step's values, None where it might make others."""
+        if self.slots is None:
+            return None
+        given = iter(values)
+        lookups = []
+        for slot in self.slots:
+            if slot.has_value:
+                lookup = slot.fill(next(given))
+                if lookup is None:
+                    return None
+                lookups.append(lookup)
+            elif not slot.is_current():
+                return None
+        return tuple(lookups)
 
     def add(self, key: Any, query: Query, lookups: list[Any] | None) -> Node:
         """The child for a step that led to ``query``; ``lookups``: those that the step added to
@@ -137,6 +194,7 @@ class Node:
             node = node.parent
         child = Node(None, None if node is None else tuple(slots), self, key)
         child.target = target
+        child.joined = None if target is None else target.joined
         return self._keep(child)
 
     def _keep(self, child: Node) -> Node:
@@ -226,6 +284,6 @@ def leaves(where: WhereNode) -> list[Any] | None:
     return found
 
 
-def with_values(found: list[Any]) -> list[Any]:
-    """Those of the lookups that have a parameter for each value, and not a constant's."""
-    return [each for each in found if type(each) is not IsNull and type(each.rhs) is not bool]
+def has_value(lookup: Any) -> bool:
+    """Whether it has a parameter for a value, and not a constant's."""
+    return type(lookup) is not IsNull and type(lookup.rhs) is not bool

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -13,12 +14,13 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import Model, Q
 from django.db.models.lookups import Lookup
 from django.db.models.sql.query import Query
+from django.db.models.sql.where import WhereNode
 
 from vinyl.originals import unchanged
 
 from .aggregates import COUNT, aggregation
 from .fetch import fetch_row
-from .node import Node, leaves, root_of, with_values
+from .node import Node, has_value, leaves, root_of
 from .shape import filter_shape
 from .statement import compiler_for
 
@@ -26,14 +28,8 @@ __all__ = ["PlannedQuery"]
 
 #: Types of attributes that may be read off another query of the same history.
 _FIXED = (bool, int, str, tuple, frozenset, type(None))
-_STATE = (
-    "model",
-    "_vinyl_node",
-    "_vinyl_calls",
-    "_vinyl_lookups",
-    "_vinyl_compiled",
-    "_vinyl_told",
-)
+_OWN = ("_vinyl_node", "_vinyl_lookups", "_vinyl_compiled", "_vinyl_told")
+_STATE = ("model", *_OWN)
 
 
 class PlannedQuery(Query):
@@ -46,8 +42,6 @@ class PlannedQuery(Query):
     """
 
     _vinyl_node: Node
-    #: (method, arguments) of each step, to do them again on a Query.
-    _vinyl_calls: tuple[tuple[str, tuple[Any, ...]], ...]
     #: For the values of all filters so far, as they were when the filter was made: Django's
     #: lookups, or the value itself where it is plain.
     _vinyl_lookups: tuple[Any, ...]
@@ -57,70 +51,72 @@ class PlannedQuery(Query):
     _vinyl_told: list[Any] | None
 
     def __init__(self, model: type[Model]) -> None:
-        _start(self, model, root_of(model), (), ())
+        _start(self, model, root_of(model), ())
 
     # --- what is planned
 
     def clone(self) -> Any:
-        copy = _EMPTY(PlannedQuery)
-        _start(copy, self.model, self._vinyl_node, self._vinyl_calls, self._vinyl_lookups)
-        if self._vinyl_told is not None:
-            copy.__dict__["_vinyl_told"] = self._vinyl_told
-        return copy
+        state = self.__dict__.copy()
+        node = state.get("_vinyl_node")
+        if node is None:  # another thread has just built it
+            return Query.clone(self)
+        clone = _start(_EMPTY(PlannedQuery), state["model"], node, state["_vinyl_lookups"])
+        if state["_vinyl_told"] is not None:
+            clone.__dict__["_vinyl_told"] = state["_vinyl_told"]
+        return clone
 
     def chain(self, klass: type | None = None) -> Any:
         if klass is not None and klass is not Query:
             return _built(self).chain(klass)
-        copy = self.clone()
+        clone = self.clone()
+        if type(clone) is not PlannedQuery:
+            return clone.chain()
         # What Django forgets here decides whether the next filter shares a join.
-        known = copy._vinyl_node.query
+        known = clone._vinyl_node.query
         if known.used_aliases or known.filter_is_sticky:
-            copy._vinyl_step("chain", ())
-        return copy
+            clone._vinyl_step("chain", ())
+        return clone
 
     def add_q(self, q_object: Q, reuse_all: bool = False) -> None:
         shape = None if reuse_all else filter_shape(q_object)
         if shape is None:
             return become(self).add_q(q_object, *([True] if reuse_all else []))
         key, values = shape
-        node = self._vinyl_node.children.get(key)
-        call = ("add_q", (q_object,))
+        node = self._vinyl_node.child(key)
         if node is None:
-            return self._vinyl_learn_filter(key, call, values)
-        lookups = None if node.slots is None else _filled(node.slots, values)
+            return self._vinyl_learn_filter(key, q_object, values)
+        lookups = node.filled(values)
         if lookups is None:
             return become(self).add_q(q_object)
-        self._vinyl_move(node, call, lookups)
+        self._vinyl_move(node, lookups)
         return None
 
-    def _vinyl_learn_filter(self, key: Any, call: tuple[str, Any], values: list[Any]) -> None:
+    def _vinyl_learn_filter(self, key: Any, q_object: Q, values: list[Any]) -> None:
         before = leaves(self._vinyl_node.query.where) or []
         query = _built(self)
-        query.add_q(*call[1])
+        query.add_q(q_object)
         after = leaves(query.where)
-        added = None if after is None else with_values(after[len(before) :])
-        if added is not None and not _fits(added, values):
-            added = None
-        node = self._vinyl_node.add(key, query.clone(), added)
-        if added is None:
+        added = None if after is None else after[len(before) :]
+        given = None if added is None else list(filter(has_value, added))
+        if given is None or not _fits(given, values):
+            self._vinyl_node.add(key, query.clone(), None)
             _turn_into(self, query)
         else:
-            self._vinyl_move(node, call, tuple(added))
+            self._vinyl_move(self._vinyl_node.add(key, query.clone(), added), tuple(given))
 
     def _vinyl_step(self, name: str, args: tuple[Any, ...]) -> None:
         """A step whose arguments are part of the shape."""
-        call = (name, args)
-        node = self._vinyl_node.children.get(call)
+        key = (name, args)
+        node = self._vinyl_node.child(key)
         if node is None:
             query = _built(self)
             result = getattr(query, name)(*args)
-            node = self._vinyl_node.add(call, (query if result is None else result).clone(), [])
-        self._vinyl_move(node, call, ())
+            node = self._vinyl_node.add(key, (query if result is None else result).clone(), [])
+        self._vinyl_move(node, ())
 
-    def _vinyl_move(self, node: Node, call: tuple[str, Any], lookups: tuple[Any, ...]) -> None:
+    def _vinyl_move(self, node: Node, lookups: tuple[Any, ...]) -> None:
         state = self.__dict__
         state["_vinyl_node"] = node
-        state["_vinyl_calls"] = (*self._vinyl_calls, call)
         if lookups:
             state["_vinyl_lookups"] = self._vinyl_lookups + lookups
 
@@ -197,43 +193,50 @@ class PlannedQuery(Query):
 _EMPTY: Callable[[type], PlannedQuery] = object.__new__
 
 
-def _start(
-    query: PlannedQuery, model: Any, node: Node, calls: tuple[Any, ...], lookups: tuple[Any, ...]
-) -> PlannedQuery:
+def _start(query: PlannedQuery, model: Any, node: Node, lookups: tuple[Any, ...]) -> PlannedQuery:
     state = query.__dict__
     state["model"] = model
     state["_vinyl_node"] = node
-    state["_vinyl_calls"] = calls
     state["_vinyl_lookups"] = lookups
     state["_vinyl_compiled"] = None
     state["_vinyl_told"] = None
     return query
 
 
-def _built(query: PlannedQuery) -> Query:
-    """The Query that Django would have made, as a new object."""
-    built = Query(query.model)
-    calls, lookups = query._vinyl_calls, query._vinyl_lookups
-    filters = sum(name == "add_q" for name, _ in calls)
-    for name, args in calls:
-        result = getattr(built, name)(*args)
-        if result is not None:
-            built = result
-        filters -= name == "add_q"
-        if lookups and not filters:
-            # A value may have changed since (an instance its key): what counts is what it was.
-            for new, kept in zip(with_values(leaves(built.where) or []), lookups, strict=True):
-                new.rhs = kept.rhs if isinstance(kept, Lookup) else kept
-            lookups = ()
-    # A cached property: Django's last clone() was without it.
-    built.__dict__.pop("base_table", None)
+def _built(query: PlannedQuery) -> Any:
+    """The Query that Django would have made, as a new object.
+
+    Not made by the same calls again: what they were given (a Q, a list, an instance) may have
+    changed since, and what it was then counts.
+    """
+    state = query.__dict__.copy()
+    node = state.get("_vinyl_node")
+    if node is None:  # another thread has just built it
+        return Query.clone(query)
+    built = node.query.clone()
+    lookups = state["_vinyl_lookups"]
+    if lookups:
+        _put(built.where, iter(lookups))
     return built
+
+
+def _put(where: WhereNode, lookups: Iterator[Any]) -> None:
+    """Gives the conditions these values in their order; the lookups are of all who have them."""
+    for n, child in enumerate(where.children):
+        if type(child) is WhereNode:
+            _put(child, lookups)
+        elif isinstance(child, Lookup) and has_value(child):
+            kept = next(lookups)
+            where.children[n] = again = copy.copy(child)
+            again.rhs = kept.rhs if isinstance(kept, Lookup) else kept
 
 
 def become(query: PlannedQuery) -> Any:
     """Turns ``query`` into that Query, in place."""
+    if type(query) is not PlannedQuery:
+        return query
     built = _built(query)
-    if (using := query._vinyl_compiled) is not None:
+    if (using := query.__dict__.get("_vinyl_compiled")) is not None:
         with contextlib.suppress(EmptyResultSet, FullResultSet):
             built.get_compiler(using).as_sql()
         # Without what the compiler asked it, for it may yet be added to: a clone knows nothing.
@@ -242,22 +245,13 @@ def become(query: PlannedQuery) -> Any:
 
 
 def _turn_into(query: PlannedQuery, built: Query) -> Any:
+    """In an order in which other threads always find a whole query."""
     state = query.__dict__
-    state.clear()
     state.update(built.__dict__)
     object.__setattr__(query, "__class__", Query)
+    for name in _OWN:
+        state.pop(name, None)
     return query
-
-
-def _filled(slots: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...] | None:
-    """Django's lookups for the values, None where it might make others."""
-    lookups = []
-    for slot, value in zip(slots, values, strict=True):
-        lookup = slot.fill(value)
-        if lookup is None:
-            return None
-        lookups.append(lookup)
-    return tuple(lookups)
 
 
 def _fits(lookups: list[Any], values: list[Any]) -> bool:
@@ -328,9 +322,13 @@ for _name in (
 # --- attributes that Query has as a class
 
 
+_MISSING: Any = object()
+
+
 def _readable(name: str) -> property:
     def read(self: Any) -> Any:
-        value = getattr(self._vinyl_node.query, name)
+        node = self.__dict__.get("_vinyl_node")
+        value = _MISSING if node is None else getattr(node.query, name)
         return value if type(value) in _FIXED else getattr(become(self), name)
 
     return property(read)

@@ -13,7 +13,7 @@ from vinyl._core import Binder
 
 from .check import PlanMismatch, check_sql, same
 from .constant import is_constant
-from .node import leaves, with_values
+from .node import has_value, joined_by, leaves
 from .plain import binding
 
 __all__ = ["PlanMismatch", "Statement", "compiler_for", "remember", "stats"]
@@ -41,13 +41,14 @@ class Statement:
     """
 
     __slots__ = (
-        "binder", "compiler", "constants", "features", "head", "placeholders", "plans", "slots",
-        "sql", "state",
+        "binder", "compiler", "constants", "features", "head", "joined", "placeholders", "plans",
+        "slots", "sql", "state",
     )  # fmt: skip
 
     def __init__(self, compiler: Any, sql: str, state: dict[str, Any]) -> None:
         self.compiler = type(compiler)
         self.features = type(compiler.connection)
+        self.joined = joined_by(compiler.query)
         self.sql = sql
         self.state = state
         self.head: tuple[Any, ...] = ()
@@ -56,6 +57,10 @@ class Statement:
         self.slots: list[tuple[Any, Any]] = []
         self.binder: Binder | None = None
         self.plans: dict[Any, Any] = {}
+
+    def is_current(self, connection: Any) -> bool:
+        """Whether the engine and the models that are joined are as they were."""
+        return self.features is type(connection) and (self.joined is None or self.joined.holds())
 
     def learn(
         self, compiler: Any, params: tuple[Any, ...], own: tuple[Any, ...] | None = None
@@ -68,7 +73,7 @@ class Statement:
         found = leaves(query.where)
         if found is None or query.combined_queries or query.extra or query.group_by is not None:
             return False
-        valued = {id(each) for each in with_values(found)}
+        valued = {id(each) for each in filter(has_value, found)}
         tail: list[Any] = []
         parts: list[Any] = []
         for lookup in found:
@@ -142,7 +147,7 @@ def compiler_for(query: Any, using: str) -> Any:
     node = query._vinyl_node
     connection = connections[using]
     statement = node.statements.get(using, _UNSEEN)
-    if statement and statement.features is type(connection):
+    if statement and statement.is_current(connection):
         params = statement.bind(query._vinyl_lookups, connection)
         if params is not None:
             stats["hits"] += 1
