@@ -9,9 +9,17 @@ import functools
 import pickle
 
 import pytest
-from django.db import IntegrityError, connections, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InternalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.models import signals
 from django.db.transaction import TransactionManagementError
+from fix_mode import run_in_mode
 from press.models import Article, Badge, Topic, Writer
 from press.seed import seed
 
@@ -371,3 +379,33 @@ async def test_set_rollback(database) -> None:
         await Topic.vinyl.create(name="lost")
         transaction.set_rollback(True, using=database.alias)
     assert await Topic.vinyl.count() == 0
+
+
+async def swallow_an_error() -> None:
+    async with vinyl.atomic():
+        await Topic.vinyl.create(name="lost")
+        async with vinyl.cursor() as cursor:
+            with pytest.raises(DatabaseError):
+                await cursor.execute("SELECT 1 / 0")
+
+
+def swallow_one_in_plain_code() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        Topic.objects.create(name="lost")
+        with pytest.raises(DatabaseError):
+            cursor.execute("SELECT 1 / 0")
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("begun", ["in plain code", "in a coroutine"])
+def test_a_commit_that_became_a_rollback(engine, mode, begun, caplog) -> None:
+    """It raises but in plain code; where there is no loop both have one session in turn."""
+    if begun == "in plain code":
+        swallow_one_in_plain_code()
+    for _ in range(2):
+        with pytest.raises(InternalError, match="nothing was saved"):
+            run_in_mode(mode, swallow_an_error)
+    caplog.clear()
+    swallow_one_in_plain_code()
+    assert [record.name for record in caplog.records] == ["vinyl.postgresql"]
+    assert Topic.objects.count() == 0

@@ -199,11 +199,16 @@ class DatabaseWrapper(SessionMixin, base.DatabaseWrapper):
             link.isolation_level = self.isolation_level
         self._link_timezone = self.timezone
         if _core.where() == _core.PLAIN:
-            # Plain sync code expects connect() to say what is wrong, and the
-            # commit of a broken transaction to roll back as Django's does.
-            link.strict_commit = False
+            # Plain sync code expects connect() to say what is wrong.
             link.attach()
         return link
+
+    def _commit(self) -> None:
+        # Plain sync code expects the commit of a broken transaction to roll back as Django's
+        # does. Asked each time: under vinyl.drive() it has this session in turn with coroutines.
+        if self.connection is not None:
+            self.connection.strict_commit = _core.where() != _core.PLAIN
+        super()._commit()
 
     def close_if_health_check_failed(self) -> None:
         # Django's asks for the pool, which each statement would look up.
