@@ -206,7 +206,7 @@ def _prefetch_of(queryset: Any) -> Any:
             if not queryset._prefetch_related_lookups:
                 return known
             # Django fetches what these lead to, the relation itself perhaps, and relates then.
-            known.first = None
+            known.model = None
     return None
 
 

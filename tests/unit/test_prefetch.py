@@ -66,6 +66,9 @@ QUERIES: dict[str, Callable[[], Any]] = {
             ),
         )
     ),
+    "a queryset that leads to others of its model": lambda: Author.objects.prefetch_related(
+        Prefetch("books", Books.prefetch_related("notes__subject"), to_attr="thick")
+    ),
     "only": lambda: Author.objects.prefetch_related(Prefetch("books", Books.only("title"))),
     "only key": lambda: Author.objects.prefetch_related(Prefetch("books", Books.only("author"))),
     "defer": lambda: Author.objects.prefetch_related(Prefetch("books", Books.defer("author"))),
