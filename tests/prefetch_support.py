@@ -39,38 +39,31 @@ def sql_of(query: Any) -> Any:
         return None
 
 
-def tree(value: Any, seen: dict[int, int], *, hints: bool = True) -> Any:
-    """What hangs together, with the identity of each instance by the order of its discovery.
-
-    ``hints``: with those of querysets, of which one instance is the first of those looked up."""
+def tree(value: Any, seen: dict[int, int]) -> Any:
+    """What hangs together, with the identity of each instance by the order of its discovery."""
     if isinstance(value, Model):
         if id(value) in seen:
             return seen[id(value)]
         seen[id(value)] = len(seen)
         value._state.fields_cache  # noqa: B018 - the same whether made yet or not
-        return type(value).__name__, [
-            (k, tree(v, seen, hints=hints)) for k, v in vars(value).items()
-        ]
+        return type(value).__name__, [(k, tree(v, seen)) for k, v in vars(value).items()]
     if isinstance(value, ModelState):
         kept = {k: v for k, v in vars(value).items() if k != "peers"}
-        peers = [tree(ref(), seen, hints=hints) for ref in getattr(value, "peers", ())]
-        return sorted((k, tree(v, seen, hints=hints)) for k, v in kept.items()), peers
+        peers = [tree(ref(), seen) for ref in getattr(value, "peers", ())]
+        return sorted((k, tree(v, seen)) for k, v in kept.items()), peers
     if isinstance(value, QuerySet):
         cache = value._result_cache
         return (
             sql_of(value.query),
-            None if cache is None else [tree(each, seen, hints=hints) for each in cache],
+            None if cache is None else [tree(each, seen) for each in cache],
             value._prefetch_done,
-            tree(value._hints, seen) if hints else None,
-            [
-                (f.name, tree(obs, seen, hints=hints))
-                for f, obs in value._known_related_objects.items()
-            ],
+            tree(value._hints, seen),
+            [(f.name, tree(obs, seen)) for f, obs in value._known_related_objects.items()],
         )
     if isinstance(value, dict):
-        return [(key, tree(item, seen, hints=hints)) for key, item in value.items()]
+        return [(key, tree(item, seen)) for key, item in value.items()]
     if isinstance(value, list):
-        return [tree(item, seen, hints=hints) for item in value]
+        return [tree(item, seen) for item in value]
     return repr(value)
 
 

@@ -396,8 +396,12 @@ _READ = ("__get__", "__set__", "get_prefetch_querysets", "get_queryset", "is_cac
 def _relation(model: type[Model], name: str, met: _Met) -> _Relation | None:
     """What Django's function would go through, if that is as Django wrote it."""
     descriptor: Any = getattr(model, name, None)
-    met.classes |= {model, type(descriptor)}
-    if descriptor is None or not methods_unchanged(type(descriptor), _READ):
+    cls = type(descriptor)
+    met.classes |= {model, cls}
+    # What vinyl has put before somebody's class hides its methods, and calls them.
+    if descriptor is None or not all(
+        methods_unchanged(each, _READ) for each in (cls, *cls.__bases__)
+    ):
         return None
     if isinstance(descriptor, ForwardManyToOneDescriptor):
         return _single(descriptor.field.remote_field.model, met)

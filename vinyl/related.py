@@ -32,9 +32,16 @@ _NAMES = (*TERMINALS, *_OWN)
 _RELATED = {*_OWN, *("a" + name for name in _OWN), "get_prefetch_querysets", "get_content_type"}
 
 
-#: Strand -> the queryset that a manager has prefetched in it last, and the name by which that is
+#: Strand -> the queryset that a relation has prefetched in it last, and the name by which that is
 #: kept, where the strand asks for it.
 looked_up: dict[Any, Any] = {}
+
+
+def note_looked_up(answer: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What ``get_prefetch_querysets()`` answers."""
+    if looked_up and getcurrent() in looked_up:
+        looked_up[getcurrent()] = answer[0], answer[4]
+    return answer
 
 
 class RelatedMixin:
@@ -79,9 +86,7 @@ class RelatedMixin:
         return _starts_as_djangos(cls) or cls._vinyl_prefetches is False
 
     def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
-        answer = self._vinyl_prefetch_querysets(instances, querysets)
-        if looked_up and getcurrent() in looked_up:
-            looked_up[getcurrent()] = answer[0], answer[4]
+        answer = note_looked_up(self._vinyl_prefetch_querysets(instances, querysets))
         cls = type(self)
         if not querysets and cls._vinyl_prefetches is not True and not _starts_as_djangos(cls):
             cls._vinyl_prefetches = bool(getattr(answer[0], "_prefetch_related_lookups", ()))

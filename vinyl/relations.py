@@ -27,7 +27,7 @@ from vinyl.generic import GenericForward
 from vinyl.instance import adopt, awaits, is_unsettled, settle
 from vinyl.pending import Pending, not_fetched
 from vinyl.reading import in_coroutine, read_relation
-from vinyl.related import awaitable_manager_class
+from vinyl.related import awaitable_manager_class, note_looked_up
 
 
 def adapt_descriptors(model: type[Model]) -> None:
@@ -69,7 +69,15 @@ def _read(name: str | None, get: Callable[..., Any], instance: Any, cls: Any) ->
         raise not_fetched(f"{type(instance).__name__}.{name}") from None
 
 
-class Forward:
+class Single:
+    """A relation to one instance."""
+
+    def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
+        get = super().get_prefetch_querysets  # type: ignore[misc]
+        return note_looked_up(get(instances, querysets))
+
+
+class Forward(Single):
     """A foreign key or one-to-one field."""
 
     field: Any
@@ -98,7 +106,7 @@ class Forward:
         super().__set__(instance, value)  # type: ignore[misc]
 
 
-class ReverseOne:
+class ReverseOne(Single):
     """The other end of a one-to-one field."""
 
     related: Any

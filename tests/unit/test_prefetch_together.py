@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -9,17 +10,18 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.prefetch import GenericPrefetch
-from django.db import connection, transaction
+from django.db import connection, router, transaction
 from django.db import models as django_models
 from django.db.models import Manager, Prefetch, QuerySet
 from django.db.models import query as django_query
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.test.utils import CaptureQueriesContext
 from fix_engine import Engine
 from library.models import Author, Book, Genre, Note, Publisher
 from prefetch_support import Trips, fill, one_after_the_other, tree
 from recordshop.models import Artist, Label, Record, Style, Track
 
-from vinyl import _core, prefetch
+from vinyl import _core, prefetch, relations
 
 Authors, Books, Notes = Author.objects, Book.objects, Note.objects
 #: name: (a query, its round trips on PostgreSQL when all is known, and without strands)
@@ -160,6 +162,56 @@ async def test_equal_to_django(
     await _core.run(compare)
 
 
+class Recorder:
+    """A router that leaves all to the next one."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def db_for_read(self, model: Any, instance: Any = None, **_: Any) -> None:
+        self.asked.append((model.__name__, type(instance).__name__, instance and instance.pk))
+
+
+#: Those in which rows come in another order than what they hang from.
+ORDERS: dict[str, Callable[[], Any]] = {
+    "of authors": lambda: Books.order_by("-pk").prefetch_related(
+        "author__profile", "author__books__genres", "genres"
+    ),
+    "of books": lambda: Publisher.objects.order_by("-pk").prefetch_related(
+        Prefetch("books", Books.order_by("pages", "-pk")), "books__author__books__genres",
+        "books__author__profile", "books__notes",
+    ),
+    "of books, many to many": lambda: Genre.objects.order_by("-pk").prefetch_related(
+        "books__author__profile", "books__author__books", "books__publisher", "books__notes"
+    ),
+    "of an attribute": lambda: Books.order_by("-pk").prefetch_related(
+        Prefetch("author", Authors.order_by("name"), to_attr="by"), "by__profile", "by__books",
+    ),
+    "of publishers, which not all have": lambda: Books.order_by("-pk").prefetch_related(
+        "publisher__books__genres", "publisher__books__author", Prefetch("publisher", to_attr="p"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*SHAPES, *ORDERS])
+def test_routers_are_asked_as_by_django(
+    twin: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same instance for a hint, on Django's own backend."""
+    query = SHAPES[name][0] if name in SHAPES else ORDERS[name]
+
+    def asked(alias: str) -> Counter[Any]:
+        recorder = Recorder()
+        with monkeypatch.context() as patch:
+            patch.setattr(router, "routers", [recorder, *router.routers], raising=False)
+            list(query().using(alias))
+        return Counter(recorder.asked)
+
+    fill()
+    for _ in range(2):
+        assert asked(twin.alias) == asked("default")
+
+
 # --- where it is not done
 
 
@@ -211,6 +263,34 @@ async def test_not_inside_code_of_ones_own(engine: Engine, mode: str) -> None:
         assert set(depth) == {1}
 
     await _core.run(work)
+
+
+@pytest.mark.parametrize("method", ["__get__", "get_prefetch_querysets", "is_cached"])
+async def test_not_through_a_descriptor_of_ones_own(
+    engine: Engine, mode: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A foreign key may have one: `forward_related_accessor_class`."""
+    called: list[object] = []
+
+    def mine(self: Any, *args: Any) -> Any:
+        called.append(self)
+        return getattr(ForwardManyToOneDescriptor, method)(self, *args)
+
+    cls = type("Mine", (ForwardManyToOneDescriptor,), {method: mine})
+    with monkeypatch.context() as patch:
+        patch.setattr(prefetch, "_shapes", {})  # nobody looks whether it is another one meanwhile
+        patch.setattr(vars(Book)["author"], "__class__", relations._adapted(relations.Forward, cls))
+
+        def work() -> None:
+            fill()
+            for _ in range(2):
+                called.clear()
+                with Trips() as trips:
+                    list(Books.prefetch_related("genres", "notes", "author", "publisher"))
+                assert trips.flown == (2 if engine.name == "postgresql" else 0)
+                assert called or method == "__get__"
+
+        await _core.run(work)
 
 
 async def test_not_what_locks(engine: Engine, mode: str) -> None:
