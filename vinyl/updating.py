@@ -59,6 +59,8 @@ def _batches(
     if (
         len(objs) < 2
         or not fields
+        or queryset.query.combinator
+        or queryset.query.is_sliced
         or (batch_size is not None and batch_size <= 0)
         or any(cls._is_pk_set is not Model._is_pk_set for cls in set(map(type, objs)))
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import FieldDoesNotExist
-from django.db import connections
+from django.db import NotSupportedError, connections, transaction
 from django.db.models import F, Model, QuerySet, Value
 from django.db.models.functions import Lower
 from fix_engine import Engine
@@ -109,6 +109,19 @@ def test_what_django_refuses(engine: Engine) -> None:
         fast, slow = both_ways(engine, objs, fields, **kwargs)
         assert fast == slow
         assert issubclass(fast[0][0], (ValueError, FieldDoesNotExist))
+
+
+@pytest.mark.parametrize("build", [lambda q: q.union(q), lambda q: q.all()[:1]])
+def test_a_queryset_that_cannot_be_filtered_breaks_the_transaction(
+    engine: Engine, build: Any
+) -> None:
+    genres = Genre.objects.bulk_create([Genre(name="a"), Genre(name="b")])
+    for method in (updating.bulk_update, updating._django):
+        with transaction.atomic(engine.alias):
+            with pytest.raises((NotSupportedError, TypeError)):
+                method(build(Genre.objects.using(engine.alias)), genres, ["name"])
+            assert connections[engine.alias].needs_rollback
+            transaction.set_rollback(False, engine.alias)
 
 
 def test_what_is_left_to_django(engine: Engine) -> None:
