@@ -271,7 +271,7 @@ test_limit(void)
           legs[2].status == VNL_PG_TIMEOUT);
     CHECK(conn->inflight);
     server_hang_up(server);
-    CHECK(vnl_pg_drain_wait(conn, core_now() + 5 * SECOND) == VNL_PG_OK);
+    CHECK(vnl_pg_drain_wait(conn, core_now() + 5 * SECOND, NULL) == VNL_PG_OK);
     legs_free(legs, 3);
     vnl_pg_close(conn);
     free(server_end(server));
@@ -311,7 +311,7 @@ test_interrupted(void)
         waits_left = -1;
         if (ended) {
             CHECK(conn->inflight);
-            CHECK(vnl_pg_drain_wait(conn, core_now() + 5 * SECOND) == VNL_PG_OK);
+            CHECK(vnl_pg_drain_wait(conn, core_now() + 5 * SECOND, NULL) == VNL_PG_OK);
             CHECK(has_tag(&legs[2], "COMMIT") || strcmp(conn->drained, "COMMIT") == 0);
         }
         CHECK(!conn->inflight && PQtransactionStatus(conn->pg) == PQTRANS_IDLE);

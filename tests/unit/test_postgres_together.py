@@ -358,6 +358,41 @@ async def test_a_cancelled_flight(pg: Links, mode: str) -> None:
     await _core.run(after)
 
 
+@pytest.mark.modes("asyncio", "uvloop")
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("behind", [1, 4])
+async def test_a_cancel_ends_what_is_behind_too(
+    pg: Links, mode: str, ahead: int, behind: int
+) -> None:
+    """On a connection that is kept, unless the machine is too busy to do it in time."""
+    link = pg.link(max_size=1)
+    sleeps = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    quick, slow = [("SELECT 1", None)], [(f"SELECT pg_sleep({100 + n})", None) for n in range(9)]
+
+    def sleep() -> None:
+        together(link, *quick * ahead, *slow[: 1 + behind], *quick, reads=True)
+
+    def pid() -> int:
+        return rows(link, "SELECT pg_backend_pid()")[0][0]
+
+    kept = False
+    for _ in range(10):
+        before = await _core.run(pid)
+        task = asyncio.ensure_future(_core.run(sleep))
+        while not pg.server.psql(sleeps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while pg.server.psql(sleeps):
+            await asyncio.sleep(0)
+        kept = await _core.run(pid) == before
+        if kept:
+            break
+    assert kept
+    await _core.run(link.close)
+
+
 async def test_a_limit_for_each_answer(pg: Links, mode: str) -> None:
     link = pg.link(config=pg.config(command_timeout=0.4), max_size=1)
     statements = [("SELECT pg_sleep(0.25)", None)] * 3

@@ -62,10 +62,15 @@ vnl_pg_cancel_wait(vnl_pg_conn *conn, int64_t deadline)
     if (!conn->inflight) {
         return PQstatus(conn->pg) == CONNECTION_OK ? VNL_PG_OK : VNL_PG_LOST;
     }
-    if (!vnl_pg_cancel_request_wait(conn, deadline)) {
-        return VNL_PG_TIMEOUT;
-    }
-    vnl_pg_status status = vnl_pg_drain_wait(conn, deadline);
+    vnl_pg_status status = VNL_PG_OK;
+    int runs_on = 0;
+    do { /* a request is for the one that runs, not for those behind it */
+        if (!vnl_pg_cancel_request_wait(conn, deadline)) {
+            return VNL_PG_TIMEOUT;
+        }
+        runs_on = 0;
+        status = vnl_pg_drain_wait(conn, deadline, &runs_on);
+    } while (status == VNL_PG_OK && runs_on);
     if (status == VNL_PG_TIMEOUT) {
         /* A request that the server meets before it has begun the statement comes to nothing, and the
          * statement would run on, with its locks, after its connection is closed: once more.  Nobody

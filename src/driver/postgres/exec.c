@@ -8,6 +8,9 @@
 /* How often more of a large answer is read before others run again; 16 KB mostly. */
 #define EAGER 16
 
+/* What is not answered that long after the statement before it is to be cancelled by itself. */
+#define RUNS_ON_AFTER 1000000 /* 1 ms */
+
 vnl_pg_status
 vnl_pg_unsent(const vnl_pg_conn *conn)
 {
@@ -265,8 +268,29 @@ vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline, 
     return run_single_wait(conn, query, deadline, answer);
 }
 
+/* Whether what was sent behind a Sync, if anything was, has not answered after a moment. */
+static vnl_pg_status
+look_behind_wait(vnl_pg_conn *conn, int64_t deadline, int *runs_on)
+{
+    int64_t moment = vnl_pg_core->now() + RUNS_ON_AFTER;
+    while (PQisBusy(conn->pg)) {
+        vnl_pg_status status = vnl_pg_readable_wait(conn, moment < deadline ? moment : deadline);
+        if (status == VNL_PG_TIMEOUT && moment < deadline) {
+            *runs_on = 1;
+            return VNL_PG_OK;
+        }
+        if (status == VNL_PG_LOST) {
+            break; /* libpq still gives the server's last words */
+        }
+        if (status != VNL_PG_OK) {
+            return status;
+        }
+    }
+    return VNL_PG_OK;
+}
+
 vnl_pg_status
-vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline)
+vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline, int *runs_on)
 {
     /* In pipeline mode a NULL ends one step only: read until two follow each
      * other with nothing between, which libpq gives when its queue is empty. */
@@ -290,6 +314,12 @@ vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline)
         if (kind == PGRES_COPY_IN || kind == PGRES_COPY_OUT || kind == PGRES_COPY_BOTH) {
             status = refuse_copy(conn, kind, deadline);
             if (status != VNL_PG_OK) {
+                return status;
+            }
+        }
+        if (kind == PGRES_PIPELINE_SYNC && runs_on != NULL) {
+            status = look_behind_wait(conn, deadline, runs_on);
+            if (status != VNL_PG_OK || *runs_on) {
                 return status;
             }
         }

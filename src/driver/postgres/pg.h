@@ -157,8 +157,9 @@ typedef struct vnl_pg_answer {
 
 vnl_pg_status vnl_pg_run_wait(vnl_pg_conn *conn, const vnl_pg_query *query, int64_t deadline,
                               vnl_pg_answer *answer);
-/* Reads what is left of an interrupted statement and throws it away. */
-vnl_pg_status vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline);
+/* Reads what is left of an interrupted statement, or of several, and throws it away.  With `runs_on`, that
+ * ends early where one behind a Sync does not answer soon, and sets it. */
+vnl_pg_status vnl_pg_drain_wait(vnl_pg_conn *conn, int64_t deadline, int *runs_on);
 
 /* Steps that copy.c shares: sends what is unsent and waits for input (or, while
  * something is unsent, for room); sends all; one result, NULL at the end; the

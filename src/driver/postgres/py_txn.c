@@ -72,7 +72,7 @@ pg_link_end_cut(pg_link *link, int cancel)
     conn->drained[0] = 0;
     vnl_pg_core->shield_enter();
     vnl_pg_status drained = cancel || !sent ? vnl_pg_cancel_wait(conn, now + CANCEL_BOUND)
-                                            : vnl_pg_drain_wait(conn, now + END_BOUND);
+                                            : vnl_pg_drain_wait(conn, now + END_BOUND, NULL);
     PyErr_Clear();
     link->committed = !sent ? 0 : drained == VNL_PG_OK ? strcmp(conn->drained, "COMMIT") == 0 : -1;
     if (drained == VNL_PG_OK && vnl_pg_txn(conn) != PQTRANS_IDLE) {

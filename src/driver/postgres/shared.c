@@ -228,7 +228,7 @@ pass_on_wait(vnl_pg_shared *shared)
     }
     break_up(shared, NULL);
     vnl_pg_core->shield_enter();
-    if (vnl_pg_drain_wait(shared->conn, vnl_pg_core->now() + REST_BOUND) != VNL_PG_OK &&
+    if (vnl_pg_drain_wait(shared->conn, vnl_pg_core->now() + REST_BOUND, NULL) != VNL_PG_OK &&
         vnl_pg_cancel_wait(shared->conn, vnl_pg_core->now() + CANCEL_BOUND) != VNL_PG_OK) {
         shared->broken = 1;
     }
