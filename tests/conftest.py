@@ -32,6 +32,7 @@ pytest_plugins = (
     "fix_served",
     "fix_browser",
     "fix_links",
+    "fix_adapters",
     "fix_plans",
     "fix_leaks",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -197,15 +197,7 @@ def test_is_aware(value: datetime.datetime) -> None:
     assert outcome(_core.is_aware, value) == outcome(aware, value)
 
 
-@pytest.fixture
-def adapters() -> Iterator[Any]:
-    before = dict(sqlite3.adapters)
-    yield sqlite3.adapters
-    sqlite3.adapters.clear()
-    sqlite3.adapters.update(before)
-
-
-def test_decimals_go_by_their_adapter(adapters: dict[Any, Any]) -> None:
+def test_decimals_go_by_their_adapter(adapters: Callable[..., Any]) -> None:
     class Money(Decimal):
         pass
 
@@ -218,11 +210,11 @@ def test_decimals_go_by_their_adapter(adapters: dict[Any, Any]) -> None:
     assert asked(Decimal("1E+3")) == ("text", "1E+3")
     with pytest.raises(sqlite3.ProgrammingError, match="type 'Money' is not supported"):
         asked(Money(1))
-    sqlite3.register_adapter(Decimal, float)
+    adapters(Decimal, float)
     assert asked(Decimal("1.50")) == ("real", 1.5)
-    sqlite3.register_adapter(Money, repr)
+    adapters(Money, repr)
     assert asked(Money(1)) == ("text", "Decimal('1')")
-    del adapters[Decimal, sqlite3.PrepareProtocol]
+    del sqlite3.adapters[Decimal, sqlite3.PrepareProtocol]
     with pytest.raises(sqlite3.ProgrammingError, match=r"type 'decimal\.Decimal' is not supported"):
         asked(Decimal(1))
     link.close()
