@@ -241,8 +241,12 @@ def _plan_parts(queryset: Any, compiler: Any) -> tuple[Any, ...]:
     if info.get("related_klass_infos"):
         populators = get_related_populators(info, select, db, *more)
     peers = [] if getattr(fetch_mode, "track_peers", False) else None
+    model = info["model"]
+    maker = hydrator_of(model) if len({*names}) == len(names) else None
+    if maker is None:  # `queryset | queryset.values(…)` may have a column twice
+        maker = functools.partial(model.from_db, **({"fetch_mode": fetch_mode} if more else {}))
     root = (
-        hydrator_of(info["model"]) or info["model"].from_db,
+        maker,
         names,
         tuple(range(first, last + 1)),
         -1,

@@ -115,6 +115,8 @@ QUERIES: dict[str, Any] = {
     "known": lambda: Author.objects.get(name="A").books.order_by("pk"),
     "known, selected": lambda: Author.objects.get(name="A").books.select_related("author"),
     "known, deferred": lambda: Author.objects.get(name="A").books.defer("author"),
+    # The columns of the right one, a column twice.
+    "of values": lambda: Book.objects.order_by("pk") | Book.objects.values("pk", "title", "title"),
     "raw": lambda: Book.objects.raw("SELECT * FROM library_book ORDER BY id"),
 }
 
