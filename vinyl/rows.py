@@ -337,11 +337,12 @@ def _values(self: Any, cls: Any, kind: int, shape: Callable[[Any], Any]) -> Iter
     compiler = _compiler(self)
     if compiler is None:
         return _DJANGO[cls](self)
+    # Now: the compiler adds to a union's columns what it is ordered by.
+    made = shape(self.queryset)
 
     def make_from(compiler: Any) -> _Make:
         fields = [column[0] for column in compiler.select[: compiler.col_count]]
         converters = compiler.get_converters(fields)
-        made = shape(self.queryset)
 
         def make(rows: Any, most: int = -1) -> list[Any]:
             if compiler.has_extra_select or compiler.has_composite_fields(fields):

@@ -132,6 +132,16 @@ VALUES: dict[str, Any] = {
     "dates": lambda: Book.objects.datetimes("published", "day"),
     # The rows have a column more than is asked for.
     "ordered": lambda: Book.objects.distinct().order_by("pages", "pk").values_list("title"),
+    # The compiler adds what a union is ordered by to the columns that are asked for.
+    "union": lambda: (
+        Book.objects.order_by().union(Book.objects.order_by()).order_by("title").values("pages")
+    ),
+    "union, tuples": lambda: (
+        Book.objects.order_by()
+        .union(Book.objects.order_by())
+        .order_by("title")
+        .values_list("pages", "pk")
+    ),
     "empty": lambda: Book.objects.filter(pk__in=[]).values_list("pk", flat=True),
 }
 
