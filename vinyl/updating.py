@@ -107,8 +107,8 @@ def _hold(queryset: Any, batches: list[tuple[list[Any], dict[str, Any]]]) -> boo
         query.add_update_values(values)
         try:
             query.get_compiler(db).as_sql()
-        except _Unexpected:
-            return False
+        except Exception:
+            return False  # of Django's errors, too: it raises them in its transaction
     return True
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import NotSupportedError, connections, transaction
 from django.db.models import F, Model, QuerySet, Value
 from django.db.models.functions import Lower
@@ -111,14 +111,26 @@ def test_what_django_refuses(engine: Engine) -> None:
         assert issubclass(fast[0][0], (ValueError, FieldDoesNotExist))
 
 
-@pytest.mark.parametrize("build", [lambda q: q.union(q), lambda q: q.all()[:1]])
-def test_a_queryset_that_cannot_be_filtered_breaks_the_transaction(
+def _ordered_for_ever(queryset: Any) -> Any:
+    return queryset.filter(books__title="x").order_by(_Endless())
+
+
+class _Endless(F):
+    def __init__(self) -> None:
+        super().__init__("name")
+
+    def resolve_expression(self, *args: Any, **kwargs: Any) -> Any:
+        raise FieldError("Infinite loop caused by ordering.")
+
+
+@pytest.mark.parametrize("build", [lambda q: q.union(q), lambda q: q.all()[:1], _ordered_for_ever])
+def test_a_queryset_that_cannot_be_updated_breaks_the_transaction(
     engine: Engine, build: Any
 ) -> None:
     genres = Genre.objects.bulk_create([Genre(name="a"), Genre(name="b")])
     for method in (updating.bulk_update, updating._django):
         with transaction.atomic(engine.alias):
-            with pytest.raises((NotSupportedError, TypeError)):
+            with pytest.raises((NotSupportedError, TypeError, FieldError)):
                 method(build(Genre.objects.using(engine.alias)), genres, ["name"])
             assert connections[engine.alias].needs_rollback
             transaction.set_rollback(False, engine.alias)
