@@ -6,7 +6,6 @@ What skips a method of Django's gives its answer only as long as nobody has repl
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from types import FunctionType
 from typing import Any
@@ -49,10 +48,12 @@ def _guard(classes: tuple[type, ...]) -> tuple[Unchanged, bool]:
 
 
 def methods_unchanged(cls: type, names: tuple[str, ...]) -> bool:
-    """Whether these attributes of ``cls``, which may have others of its own, are original."""
+    """Whether these attributes of ``cls``, which may have others of its own, are original: in each
+    of its bases, for vinyl's mixins go on to what they hide."""
     known = _methods.get((cls, names))
     if known is None or not known[0]():
-        original = all(is_original(inspect.getattr_static(cls, name, None)) for name in names)
+        dicts = [vars(base) for base in cls.__mro__]
+        original = all(is_original(own[name]) for own in dicts for name in names if name in own)
         known = _methods[cls, names] = Unchanged(cls), original
     return known[1]
 

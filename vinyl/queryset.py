@@ -25,6 +25,7 @@ from vinyl.batches import insert_together, may_travel
 from vinyl.exceptions import NotFetched
 from vinyl.inserting import assign_returned, split_new
 from vinyl.instance import settle
+from vinyl.originals import methods_unchanged
 from vinyl.ownership import Owner, owned, owner
 from vinyl.pending import Known, KnownTruth, Ready
 from vinyl.plan.fetch import fetch
@@ -257,10 +258,21 @@ def _starts_as_djangos(cls: type) -> bool:
     return not any("__init__" in each.__dict__ for each in cls.__mro__ if each not in ours)
 
 
+#: What a related manager calls of its new queryset: one's own may do more to the Query.
+_ON_THE_WAY = (
+    "_add_hints", "_chain", "_clone", "_filter_or_exclude", "_next_is_sticky", "filter", "using",
+)  # fmt: skip
+
+
 def start_planned(queryset: Any) -> None:
     """Gives a queryset that starts with a new Query a planned one in its place."""
     started = queryset._query
-    if type(started) is Query and _starts_as_djangos(type(queryset)) and conf.get("PLAN_CACHE"):
+    if (
+        type(started) is Query
+        and _starts_as_djangos(type(queryset))
+        and methods_unchanged(type(queryset), _ON_THE_WAY)
+        and conf.get("PLAN_CACHE")
+    ):
         query = PlannedQuery(queryset.model)
         if started.filter_is_sticky:
             query.filter_is_sticky = True

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connections, models, router
+from django.db import connections, models, router, transaction
 from django.db.models import IntegerField, Q, QuerySet
 from django.db.models.lookups import Exact
 from django.db.models.signals import post_init, pre_init
@@ -29,6 +29,7 @@ from plan_support import (  # noqa: F401
 )
 
 import vinyl
+from vinyl import VinylManager
 from vinyl._core import Binder, Shapes
 from vinyl.plan import statement as statements
 from vinyl.plan.check import PlanMismatch, _shown
@@ -303,6 +304,41 @@ async def test_a_queryset_of_the_users(engine: Any, executed: list[str]) -> None
         assert (await manager.get(pk=1)).name == "A"
         assert [author.name for author in await manager.named("b")] == ["b"]
     assert executed  # what is fetched is fetched as by Django
+
+
+async def test_a_queryset_of_the_users_that_fetches_and_clones(engine: Any) -> None:
+    class Kept(QuerySet):
+        """Under the methods of vinyl's that are its first base."""
+
+        def _fetch_all(self) -> None:
+            if self._result_cache is None and not self.query.is_sliced:
+                self._result_cache = ["kept"]
+            super()._fetch_all()
+
+    class Flagged(QuerySet):
+        def _clone(self) -> Any:
+            clone = super()._clone()
+            clone.query.add_q(Q(flag=True))
+            return clone
+
+    await vinyl.run(fill)
+    await Sample.vinyl.create(flag=False)
+    kept: Any = VinylManager.from_queryset(Kept)()
+    kept.model = Book
+    flagged: Any = VinylManager.from_queryset(Flagged)()
+    flagged.model = Sample
+    for planning in (False, True, True, "check"):
+        with override_settings(VINYL={"PLAN_CACHE": planning}):
+            assert len(await Book.vinyl.filter(pages__gte=0)) == 6
+            assert await kept.filter(pages__gte=0) == ["kept"]
+            assert len(await kept.filter(pages__gte=0)[:2]) == 2
+            async with vinyl.atomic():
+                # Django makes a copy to delete by, and not one to update by.
+                assert await Sample.vinyl.update(small=1) == 2
+                assert await flagged.get_queryset().update(small=1) == 2
+                assert (await flagged.get_queryset().delete())[0] == 1
+                assert (await Sample.vinyl.all().delete())[0] == 1
+                await vinyl.run(transaction.set_rollback, True)
 
 
 async def test_a_manager_of_the_users(engine: Any) -> None:
