@@ -116,7 +116,7 @@ async def test_cancelled_anywhere(engine: Engine, postgres_admin: psycopg.Connec
         assert await clean.run(work) is None
         assert found == NAMES
     plans = itertools.cycle(itertools.product(range(1, clean.suspensions + 1), (False, True)))
-    outcomes = {"ended": 0, "went on": 0}
+    outcomes = {"ended": 0, "went on": 0, "lost": 0}
     for at, soon in itertools.islice(plans, 0, 7 * TRIALS, 7):
         before = swallowed
         canceller = Canceller((at,), soon=soon)
@@ -128,13 +128,17 @@ async def test_cancelled_anywhere(engine: Engine, postgres_admin: psycopg.Connec
             assert found == NAMES, trial
             outcomes["went on"] += swallowed - before
         else:
-            assert isinstance(ended, asyncio.CancelledError), trial
+            # A server that has not confirmed a cancel in time, on a busy machine, costs the
+            # connection; and the loop, which goes on, is told so.
+            lost = swallowed > before and "is gone" in str(ended)
+            assert isinstance(ended, OperationalError if lost else asyncio.CancelledError), trial
             assert found == NAMES[: len(found)], trial
-            outcomes["ended"] += 1
+            outcomes["lost" if lost else "ended"] += 1
         assert_nobody_holds_a_slot(alias, trial)
         assert_server_idle(postgres_admin)
     await assert_all_slots_work(alias)
-    assert min(outcomes.values()) > 0, outcomes
+    assert min(outcomes["ended"], outcomes["went on"]) > 0, outcomes
+    assert outcomes["lost"] <= TRIALS / 4, outcomes
     report("stream: cancel sweep", trials=TRIALS, suspensions=clean.suspensions, **outcomes)
 
 
