@@ -14,6 +14,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.files.base import ContentFile
 from django.db import connections, models, transaction
 from django.db.models import F
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.db.models.sql.compiler import SQLDeleteCompiler
 from django.test.utils import CaptureQueriesContext, override_settings
 from library.models import Author, Book, Genre, Profile, Publisher
@@ -80,9 +81,49 @@ class Filed(models.Model):
         managed = False
 
 
+class Noted(ForwardManyToOneDescriptor):
+    """Says when it is read."""
+
+    read: list[Any] = []
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        if instance is not None:
+            self.read.append(instance)
+        return super().__get__(instance, cls)
+
+
+class NotedKey(models.ForeignKey):
+    forward_related_accessor_class = Noted
+
+
+class Own(models.CharField):
+    def pre_save(self, instance: Any, add: bool) -> Any:
+        return super().pre_save(instance, add)
+
+
+class Noting(models.Model):
+    """Its saves are planned."""
+
+    alone = NotedKey(Alone, models.CASCADE)
+    name = models.CharField(max_length=9, default="")
+
+    class Meta:
+        app_label = "library"
+        managed = False
+
+
+class NotingUnplanned(models.Model):
+    alone = NotedKey(Alone, models.CASCADE)
+    name = Own(max_length=9, default="")
+
+    class Meta:
+        app_label = "library"
+        managed = False
+
+
 @pytest.fixture
 def tables(engine: Any) -> Iterator[None]:
-    made = (Keyed, Stamped, Alone, Parent, Child, Filed)
+    made = (Keyed, Stamped, Alone, Parent, Child, Filed, Noting, NotingUnplanned)
     with connections[engine.alias].schema_editor() as editor:
         for model in made:
             editor.create_model(model)
@@ -347,3 +388,25 @@ def test_a_models_method_is_replaced(engine, of: Any, method: str) -> None:
     with mock.patch.object(of or author, method, return_value=[]) as called:
         author.save(using=engine.alias)
     assert called.call_count == 1
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("model", [Noting, NotingUnplanned])
+def test_relations_are_prepared_once(engine: Any, model: Any) -> None:
+    alone = Alone.objects.create()
+    for _ in range(3):
+        made = model(alone=alone)
+        Noted.read.clear()
+        made.save()
+        assert Noted.read == [made]
+    found = model.objects.select_related("alone").only("alone").get(pk=made.pk)
+    for kwargs in ({}, {"update_fields": ["name"]}, {"update_fields": ["alone"]}):
+        for each in (found, made):
+            Noted.read.clear()
+            each.save(**kwargs)
+            assert Noted.read == [each]
+    Noted.read.clear()
+    with pytest.raises(ValueError, match="nothing"):
+        made.save(update_fields=["nothing"])
+    made.save(update_fields=[])
+    assert Noted.read == [made, made]

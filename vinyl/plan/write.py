@@ -94,19 +94,26 @@ def save(
         and _plain(own)[1]
         and _PASSED.isdisjoint(self.__dict__)
     ):
-        if self._state.__dict__.get("fields_cache"):
-            self._prepare_related_fields_for_save(operation_name="save")
-        using = using or router.db_for_write(own, instance=self)
         if update_fields is not None:
             update_fields = frozenset(update_fields)
+        named = update_fields is None or (
+            bool(update_fields) and update_fields <= meta._non_pk_concrete_field_names
+        )
+        if self._state.__dict__.get("fields_cache"):
+            # Once, and before the routers are asked: what is Django's to save it prepares itself.
+            if not named or not _is_promising(self, meta):
+                return _save(  # type: ignore[no-any-return]
+                    self,
+                    force_insert=force_insert,
+                    force_update=force_update,
+                    using=using,
+                    update_fields=update_fields,
+                )
+            self._prepare_related_fields_for_save(operation_name="save")
+        using = using or router.db_for_write(own, instance=self)
         connection = connections[using]
         table = _table(own, meta.model, using, connection)
-        if (
-            table is not None
-            and self.__dict__.keys() >= table.attnames
-            and (update_fields is None or update_fields)
-            and (update_fields is None or update_fields <= meta._non_pk_concrete_field_names)
-        ):
+        if named and table is not None and self.__dict__.keys() >= table.attnames:
             return _save_row(
                 self, table, connection, force_insert, force_update, using, update_fields
             )
@@ -118,6 +125,14 @@ def save(
         using=using,
         update_fields=update_fields,
     )
+
+
+def _is_promising(self: Any, meta: Any) -> bool:
+    """Whether an instance like this has been saved by a plan, on whatever alias."""
+    for table in meta.__dict__.get("_vinyl_tables", {}).values():
+        if table.fields is not None:
+            return bool(self.__dict__.keys() >= table.attnames)
+    return False
 
 
 def _save_row(
