@@ -27,6 +27,7 @@ typedef struct {
     field_rule *rules; /* of `fields`, then the key's when there is one */
     Py_ssize_t count;
     int has_key;
+    int asks;             /* some rule has a `before` */
     PyObject *low, *high; /* of the key; NULL: any */
     PyObject *add;        /* True or False */
 } parameters;
@@ -86,18 +87,23 @@ adapted(const field_rule *field, PyObject *value, PyObject *ops)
                                (size_t)(2 + count) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* New reference; NULL without an exception where Django has to. */
-static PyObject *
-field_parameter(const field_rule *field, const target *writing)
+/* What a field refuses, Django is to refuse: it raises where it breaks the transaction, and looks
+ * at the key first. */
+static void
+leave_to_django(void)
 {
-    PyObject *value = NULL, *result = NULL;
-    if (field->before != NULL) {
-        PyObject *args[] = {NULL, writing->instance, writing->add};
-        value = PyObject_Vectorcall(field->before, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear();
     }
-    else {
-        value = PyObject_GetAttr(writing->instance, field->attname);
-    }
+}
+
+/* `before`: what was given by the rule's, stolen, or NULL where it has none.  New reference;
+ * NULL without an exception where Django has to. */
+static PyObject *
+field_parameter(const field_rule *field, PyObject *before, const target *writing)
+{
+    PyObject *value = before != NULL ? before : PyObject_GetAttr(writing->instance, field->attname);
+    PyObject *result = NULL;
     if (value == NULL) {
         return NULL;
     }
@@ -113,7 +119,30 @@ field_parameter(const field_rule *field, const target *writing)
         result = prepared(field, value, writing);
     }
     Py_DECREF(value);
+    if (result == NULL) {
+        leave_to_django();
+    }
     return result;
+}
+
+/* Puts into `values` what each rule's `before` gives: Django asks all of them before it looks at
+ * a value.  0, or -1. */
+static int
+ask_before(const parameters *self, const target *writing, PyObject *values)
+{
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        if (self->rules[i].before == NULL) {
+            continue;
+        }
+        PyObject *args[] = {NULL, writing->instance, writing->add};
+        PyObject *value =
+            PyObject_Vectorcall(self->rules[i].before, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        if (value == NULL) {
+            return -1;
+        }
+        PyTuple_SET_ITEM(values, i, value);
+    }
+    return 0;
 }
 
 /* New reference; NULL without an exception where the key is not plain or out of range. */
@@ -137,6 +166,18 @@ key_parameter(const parameters *self, const target *writing)
     return result;
 }
 
+/* The parameter at an index of the tuple, in which what was asked before is. */
+static PyObject *
+parameter_at(const parameters *self, Py_ssize_t at, PyObject *values, const target *writing)
+{
+    if (at == self->count) {
+        return key_parameter(self, writing);
+    }
+    PyObject *before = PyTuple_GET_ITEM(values, at);
+    PyTuple_SET_ITEM(values, at, NULL);
+    return field_parameter(&self->rules[at], before, writing);
+}
+
 /* of(instance, connection) */
 static PyObject *
 parameters_of(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
@@ -148,16 +189,13 @@ parameters_of(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     target writing = {.instance = args[0], .connection = args[1], .add = self->add};
     PyObject *tuple = PyTuple_New(self->count + self->has_key);
     writing.ops = tuple != NULL ? PyObject_GetAttr(args[1], vnl_core->str_ops) : NULL;
-    Py_ssize_t at = 0;
-    for (; writing.ops != NULL && at < self->count + self->has_key; at++) {
-        PyObject *value =
-            at < self->count ? field_parameter(&self->rules[at], &writing) : key_parameter(self, &writing);
-        if (value == NULL) {
-            break;
-        }
+    int fits = writing.ops != NULL && (!self->asks || ask_before(self, &writing, tuple) == 0);
+    for (Py_ssize_t at = 0; fits && at < self->count + self->has_key; at++) {
+        PyObject *value = parameter_at(self, at, tuple, &writing);
+        fits = value != NULL;
         PyTuple_SET_ITEM(tuple, at, value);
     }
-    if (writing.ops == NULL || at < self->count + self->has_key) {
+    if (!fits) {
         Py_CLEAR(tuple);
     }
     Py_XDECREF(writing.ops);
@@ -228,6 +266,7 @@ parameters_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         if (read_rule(&self->rules[i], PyTuple_GET_ITEM(fields, i)) < 0) {
             goto fail;
         }
+        self->asks |= i < self->count && self->rules[i].before != NULL;
     }
     return (PyObject *)self;
 

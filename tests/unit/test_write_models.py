@@ -323,9 +323,21 @@ def test_parameters() -> None:
     assert of(entry(), entry(attname="id"), has_key=True) is None
     with pytest.raises(AttributeError):
         of(entry(attname="nope"))
-    for wrong in ({"test": 1}, {"wrap": 1}, {"types": (), "prepare": 1}, {"before": 1}):
-        with pytest.raises(TypeError):
-            of(entry(**wrong))
+    for wrong in ({"test": 1}, {"wrap": 1}, {"types": (), "prepare": 1}):
+        assert of(entry(**wrong)) is None  # Django raises it
+    with pytest.raises(TypeError):
+        of(entry(before=1))
+    with pytest.raises(KeyboardInterrupt):
+        of(entry(test=mock.Mock(side_effect=KeyboardInterrupt)))
+
+    def hear(instance: Any, add: bool) -> str:
+        heard.append(add)
+        return "b"
+
+    heard: list[bool] = []
+    assert of(entry(wrap=1), entry(before=hear), entry(before=hear)) is None
+    assert heard == [True, True]
+    assert of(entry(), entry(before=hear)) == ("a", "b")
     for fields in ((1,), (entry()[:-1],), (entry(extra=(1, 2, 3), wrap=str),), (entry(extra=()),)):
         with pytest.raises(TypeError):
             of(*fields)

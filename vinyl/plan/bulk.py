@@ -108,10 +108,7 @@ def _new_values(model: Any, using: str, kwargs: dict[str, Any]) -> Any:
         return None
     parameters, attnames = known
     row = SimpleNamespace(**dict(zip(attnames, kwargs.values(), strict=True)))
-    try:
-        own = parameters.of(row, session)
-    except Exception:
-        return None  # Django raises it, where it breaks the transaction
+    own = parameters.of(row, session)
     # Before Django 6.1 an UPDATE has its NULLs in the SQL.
     if own is None or (django.VERSION < (6, 1) and any(each is None for each in own)):
         return None
