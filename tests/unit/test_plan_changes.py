@@ -10,10 +10,22 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connections
-from django.db.models import BooleanField, DateField, DecimalField, IntegerField, Q, QuerySet
+from django.db.models import (
+    BooleanField,
+    DateField,
+    DecimalField,
+    IntegerField,
+    Max,
+    Q,
+    QuerySet,
+    Sum,
+)
+from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, IsNull
+from django.db.models.sql.where import WhereNode
+from django.test.utils import override_settings
 from library.models import Author, Book, Sample
-from plan_support import CACHED, compiled, fill, fresh_plans, planned, registered  # noqa: F401
+from plan_support import CACHED, compiled, fill, fresh_plans, outcome, planned, registered  # noqa: F401
 
 import vinyl
 from vinyl.plan import statement as statements
@@ -192,6 +204,62 @@ def test_a_changed_model_starts_anew(engine: Any, monkeypatch: pytest.MonkeyPatc
         patch.setattr(Book._meta, "db_table", "elsewhere")
         assert compiled(planned(Book).filter(pages=1)) == compiled(QuerySet(Book).filter(pages=1))
     assert statements.stats["hits"] == 0
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+REPLACED: dict[str, tuple[Any, str, Any]] = {
+    "prepared": (Exact, "get_prep_lookup", lambda self: _lower(self.rhs)),
+    "process": (
+        Exact,
+        "process_rhs",
+        lambda self, compiler, connection: ("%s", [_lower(self.rhs)]),
+    ),
+    "compiled": (Exact, "as_sql", lambda self, compiler, connection: ("1 = 0", [])),
+    "column": (
+        Col,
+        "as_sql",
+        lambda self, compiler, connection: (f'"{self.alias}"."id"', []),
+    ),
+    "where": (WhereNode, "as_sql", lambda self, compiler, connection: ("1 = 0", [])),
+}
+CALLS: list[Callable[[Any], Any]] = [
+    lambda queryset: list(queryset.filter(title="B").values_list("pk", "title")),
+    lambda queryset: queryset.filter(title="B").exists(),
+    lambda queryset: list(queryset.filter(pages=1).values_list("title", "price")),
+    lambda queryset: queryset.filter(author=1).count(),
+    lambda queryset: queryset.filter(pages=1).aggregate(Max("title"), Sum("price")),
+    lambda queryset: queryset.filter(title="B", pages=2).update(pages=2),
+    lambda queryset: queryset.get(title="B", pk=1).title,
+]
+
+
+@pytest.mark.parametrize("name", REPLACED)
+async def test_a_method_replaced_since(
+    engine: Any, planning: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def work() -> None:
+        fill()
+        Book.objects.filter(pk=1).update(title="B")
+
+        def same() -> list[Any]:
+            found = []
+            for call in CALLS:
+                with override_settings(VINYL={"PLAN_CACHE": False}):
+                    found.append(outcome(lambda: call(QuerySet(Book))))  # noqa: B023
+                for start in (Book.vinyl.all, Book.vinyl.all, lambda: Book.vinyl):
+                    assert outcome(lambda: call(start())) == found[-1]  # noqa: B023
+            return found
+
+        before = same()
+        with monkeypatch.context() as patch:
+            patch.setattr(*REPLACED[name], raising=False)
+            assert same() != before
+        assert same() == before
+
+    await vinyl.run(work)
 
 
 def test_threads_that_share_a_queryset(engine: Any) -> None:

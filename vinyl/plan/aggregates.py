@@ -48,7 +48,7 @@ def aggregation(query: Any, using: str, expressions: dict[str, Any]) -> dict[str
     if (
         node is None
         or using not in node.statements
-        or (statement is not None and statement.features is not type(session))
+        or (statement is not None and not statement.is_current(session))
     ):
         return _learn(query, key, using, expressions)
     plan = _plan(statement, using, session)

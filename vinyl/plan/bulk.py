@@ -165,7 +165,7 @@ def _written(
 
 def _is_old(write: Write | None, new: Any, session: Any) -> bool:
     return write is not None and (
-        write.features is not type(session) or (new is not None and write.table is not new[0])
+        not write.is_current(session) or (new is not None and write.table is not new[0])
     )
 
 

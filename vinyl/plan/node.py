@@ -26,6 +26,7 @@ from django.db.models.lookups import (
 from django.db.models.sql.query import Query
 from django.db.models.sql.where import AND, OR, WhereNode
 
+from vinyl._core import Unchanged
 from vinyl.originals import methods_unchanged
 
 from .plain import plain_type
@@ -54,26 +55,35 @@ class Slot:
     it takes as it is, or None.
     """
 
-    __slots__ = ("_field", "_null", "_registered", "has_value", "lhs", "lookup", "name", "plain")
+    __slots__ = (
+        "_field", "_guard", "_null", "_registered", "has_value", "lhs", "lookup", "name", "plain",
+    )  # fmt: skip
 
     def __init__(self, lookup: Any) -> None:
         self.lookup = type(lookup)
         self.lhs = lookup.lhs
         self.name = lookup.lookup_name
         self.has_value = has_value(lookup)
-        self.plain = plain_type(self.lookup, self.lhs)
-        #: What Django takes for None: Oracle's text of no letters. It asks this alias, too.
-        self._null: Any = None
-        if connections[DEFAULT_DB_ALIAS].features.interprets_empty_strings_as_nulls:
-            self.plain, self._null = None, ""
+        self._look()
         # None: of a relation, or of a field that finds lookups in its own way.
         field = self.lhs.output_field
         plain = isinstance(field, Field) and methods_unchanged(type(field), _FINDS_LOOKUPS)
         self._field: Any = field if plain else None
         self._registered: Any = None
 
+    def _look(self) -> None:
+        """At what is known of Django's methods, and may be replaced."""
+        self._guard = Unchanged(self.lookup)
+        self.plain = plain_type(self.lookup, self.lhs)
+        #: What Django takes for None: Oracle's text of no letters. It asks this alias, too.
+        self._null: Any = None
+        if connections[DEFAULT_DB_ALIAS].features.interprets_empty_strings_as_nulls:
+            self.plain, self._null = None, ""
+
     def is_current(self) -> bool:
         """Whether Django would make this lookup again: another one may have been registered."""
+        if not self._guard():
+            self._look()
         if self._field is None:
             return self.lhs.get_lookup(self.name) is self.lookup
         # A cached dict, and another one after each registration.

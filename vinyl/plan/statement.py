@@ -6,10 +6,13 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
+from django.db.models.expressions import Col
 from django.db.models.lookups import Lookup
+from django.db.models.sql.where import WhereNode
 
 from vinyl import conf
-from vinyl._core import Binder
+from vinyl._core import Binder, Unchanged
+from vinyl.originals import unchanged
 
 from .check import PlanMismatch, check_sql, same
 from .constant import is_constant
@@ -41,13 +44,14 @@ class Statement:
     """
 
     __slots__ = (
-        "binder", "compiler", "constants", "features", "head", "joined", "placeholders", "plans",
-        "slots", "sql", "state",
+        "binder", "compiler", "constants", "features", "guard", "head", "joined", "placeholders",
+        "plans", "slots", "sql", "state",
     )  # fmt: skip
 
     def __init__(self, compiler: Any, sql: str, state: dict[str, Any]) -> None:
         self.compiler = type(compiler)
         self.features = type(compiler.connection)
+        self.guard: Any = None
         self.joined = joined_by(compiler.query)
         self.sql = sql
         self.state = state
@@ -59,8 +63,13 @@ class Statement:
         self.plans: dict[Any, Any] = {}
 
     def is_current(self, connection: Any) -> bool:
-        """Whether the engine and the models that are joined are as they were."""
-        return self.features is type(connection) and (self.joined is None or self.joined.holds())
+        """Whether the engine, what compiles a condition, and the models that are joined are as
+        they were."""
+        return (
+            self.features is type(connection)
+            and self.guard()
+            and (self.joined is None or self.joined.holds())
+        )
 
     def learn(
         self, compiler: Any, params: tuple[Any, ...], own: tuple[Any, ...] | None = None
@@ -73,6 +82,11 @@ class Statement:
         found = leaves(query.where)
         if found is None or query.combined_queries or query.extra or query.group_by is not None:
             return False
+        # Fields are not looked at: their class counts them, and changes with each new one.
+        kinds = sorted({type(each) for each in found}, key=lambda kind: kind.__name__)
+        if not unchanged(WhereNode, Col, *kinds):
+            return False
+        self.guard = Unchanged(WhereNode, Col, *kinds)
         valued = {id(each) for each in filter(has_value, found)}
         tail: list[Any] = []
         parts: list[Any] = []
