@@ -242,8 +242,8 @@ def _plan_parts(queryset: Any, compiler: Any) -> tuple[Any, ...]:
         populators = get_related_populators(info, select, db, *more)
     peers = [] if getattr(fetch_mode, "track_peers", False) else None
     model = info["model"]
-    maker = hydrator_of(model) if len({*names}) == len(names) else None
-    if maker is None:  # `queryset | queryset.values(…)` may have a column twice
+    maker = hydrator_of(model) if _are_own(model, names, compiler.query) else None
+    if maker is None:
         maker = functools.partial(model.from_db, **({"fetch_mode": fetch_mode} if more else {}))
     root = (
         maker,
@@ -263,6 +263,15 @@ def _plan_parts(queryset: Any, compiler: Any) -> tuple[Any, ...]:
         compiler.connection,
         tuple((compiler.annotation_col_map or {}).items()),
     )
+
+
+def _are_own(model: Any, names: tuple[str, ...], query: Any) -> bool:
+    """Whether the columns are each one of the model's: `queryset | queryset.values(…)` has those of
+    the right one."""
+    if query.default_cols:
+        return True
+    own = {field.attname for field in model._meta.concrete_fields}
+    return len({*names}) == len(names) and own.issuperset(names)
 
 
 def _own_columns(compiler: Any) -> tuple[int, int, tuple[str, ...]]:

@@ -117,6 +117,9 @@ QUERIES: dict[str, Any] = {
     "known, deferred": lambda: Author.objects.get(name="A").books.defer("author"),
     # The columns of the right one, a column twice.
     "of values": lambda: Book.objects.order_by("pk") | Book.objects.values("pk", "title", "title"),
+    "of others' values": lambda: (
+        Book.objects.order_by("pk") | Book.objects.values("pk", "author__name")
+    ),
     "raw": lambda: Book.objects.raw("SELECT * FROM library_book ORDER BY id"),
 }
 
