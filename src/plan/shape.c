@@ -23,13 +23,15 @@ kind_of_list(vnl_shapes *self, PyObject *value)
     }
     PyObject *kinds = PyTuple_New(size);
     for (Py_ssize_t i = 0; kinds != NULL && i < size; i++) {
-        PyObject *type = (PyObject *)Py_TYPE(PySequence_Fast_GET_ITEM(value, i));
+        PyObject *type = Py_NewRef((PyObject *)Py_TYPE(PySequence_Fast_GET_ITEM(value, i)));
         int plain = PySet_Contains(self->plain, type);
-        if (plain <= 0) {
+        /* A metaclass has hashed its class, and may have changed the list. */
+        if (plain <= 0 || PySequence_Fast_GET_SIZE(value) != size) {
+            Py_DECREF(type);
             Py_DECREF(kinds);
             return plain < 0 ? NULL : Py_NewRef(Py_None);
         }
-        PyTuple_SET_ITEM(kinds, i, Py_NewRef(type));
+        PyTuple_SET_ITEM(kinds, i, type);
     }
     PyObject *kind = kinds == NULL ? NULL : PyTuple_Pack(2, (PyObject *)Py_TYPE(value), kinds);
     Py_XDECREF(kinds);

@@ -430,6 +430,26 @@ def test_shapes() -> None:
         shapes.of_call("get", [])  # type: ignore[arg-type]
 
 
+def test_a_list_that_changes_while_it_is_looked_at() -> None:
+    numbers: list[Any] = []
+
+    class Clears(type):
+        def __hash__(cls) -> int:
+            numbers.clear()
+            return hash(int)
+
+        def __eq__(cls, other: object) -> bool:
+            return True
+
+    class Odd(metaclass=Clears):
+        pass
+
+    shapes = Shapes(frozenset({int}), Q, models.Model, 64)
+    for count in (1, 2, 60):
+        numbers[:] = [Odd() for _ in range(count)]
+        assert shapes.of_filter(Q(pk__in=numbers)) is None
+
+
 def test_binder() -> None:
     constant = ((7, "c"), None, None, 0, 0)
     binder = Binder(
