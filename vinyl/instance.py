@@ -25,10 +25,12 @@ UNSETTLED = "_vinyl_unsettled"
 
 def alias_of(instance: Model) -> str | None:
     """The vinyl alias that the instance belongs to; a new one, where it would be written."""
+    return vinyl_alias(_database_of(instance))
+
+
+def _database_of(instance: Model) -> str:
     db = instance._state.db
-    if db is None:
-        db = router.db_for_write(type(instance), instance=instance)
-    return vinyl_alias(db)
+    return router.db_for_write(type(instance), instance=instance) if db is None else db
 
 
 def awaits(instance: Model) -> bool:
@@ -94,12 +96,18 @@ def _native(method: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 def _in_fiber(method: Callable[..., Any]) -> Callable[..., Any]:
     """The method as an operation calls it, under its own name for messages. `using` is never
-    passed: the method may be a user's narrow override."""
+    passed: the method may be a user's narrow override. An instance is marked only where the
+    routers' answer is not the vinyl alias itself: else all that is Django's finds it anyway."""
 
     @functools.wraps(method)
     def call(self: Model, *args: Any, **kwargs: Any) -> Any:
         state = self._state
-        before, state.db = state.db, alias_of(self)
+        before, alias = state.db, _database_of(self)
+        ours = vinyl_alias(alias)
+        if ours == alias:
+            settle(self)
+            return method(self, *args, **kwargs)
+        state.db = ours
         try:
             settle(self)
             return method(self, *args, **kwargs)

@@ -8,7 +8,7 @@ import pickle
 import pytest
 from django.core import serializers
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, models
+from django.db import DatabaseError, IntegrityError, models
 from django.db.models import ProtectedError, signals
 from django.forms import modelform_factory
 from django.forms.models import model_to_dict
@@ -149,6 +149,33 @@ async def test_errors_and_state_after_them(database) -> None:
     badge.number = 8
     await badge.save()
     assert await Badge.vinyl.count() == 2
+
+
+async def test_what_was_not_saved_belongs_to_no_database(engine) -> None:
+    """As in Django, whatever else is done with it, and as its signals see it."""
+    heard = []
+
+    def hear(instance, **kwargs):
+        heard.append(instance._state.db)
+
+    writer = Writer(pk=1, name="Ann")
+    writer._state.adding = False
+    signals.pre_save.connect(hear, sender=Writer)
+    try:
+        for _ in range(3):
+            with pytest.raises(DatabaseError, match="did not affect any rows"):
+                await writer.save(force_update=True)
+            await writer.save(update_fields=[])
+            await writer.validate_unique()
+            assert writer._state.db is None
+            assert await writer.delete() == (0, {})
+            assert writer._state.db is None
+            writer.pk = 1
+        await writer.save()
+    finally:
+        signals.pre_save.disconnect(hear, sender=Writer)
+    assert heard == [None] * 4
+    assert writer._state.db == engine.alias
 
 
 async def test_deferred_fields(database) -> None:
