@@ -62,7 +62,7 @@ def _batches(
         or queryset.query.combinator
         or queryset.query.is_sliced
         or (batch_size is not None and batch_size <= 0)
-        or any(cls._is_pk_set is not Model._is_pk_set for cls in set(map(type, objs)))
+        or not all(_is_plain(cls, queryset.model) for cls in set(map(type, objs)))
     ):
         return None
     pk = queryset.model._meta.pk
@@ -97,6 +97,17 @@ def _batches(
             values[field.attname] = case
         batches.append((raw[part], values))
     return batches if _hold(queryset, batches) else None
+
+
+def _is_plain(cls: Any, model: Any) -> bool:
+    """Whether such an object's ``pk``, which Django looks at, is the attribute of the key."""
+    return (
+        issubclass(cls, Model)
+        and cls._meta.concrete_model is model._meta.concrete_model
+        # Not asked for: that of several columns cannot be, of a class.
+        and next(vars(each)["pk"] for each in cls.__mro__ if "pk" in vars(each)) is Model.pk
+        and cls._is_pk_set is Model._is_pk_set
+    )
 
 
 def _hold(queryset: Any, batches: list[tuple[list[Any], dict[str, Any]]]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.exceptions import FieldDoesNotExist, FieldError
-from django.db import NotSupportedError, connections, transaction
+from django.db import NotSupportedError, connections, models, transaction
 from django.db.models import F, Model, QuerySet, Value
 from django.db.models.functions import Lower
 from fix_engine import Engine
@@ -54,6 +55,63 @@ def ours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("left to Django")
 
     monkeypatch.setattr(updating, "_django", refuse)
+
+
+@pytest.mark.parametrize("first", ["saved", "new"])
+@pytest.mark.parametrize("odd", [None, "text", Author, 5])
+def test_what_is_no_instance(engine: Engine, first: str, odd: Any) -> None:
+    author = Author.objects.create(name="a") if first == "saved" else Author(name="a")
+    (ours, sent), theirs = both_ways(engine, [author, odd, Author(name="b")], ["name"])
+    assert (ours, sent) == theirs
+    assert ours[0] in (AttributeError, TypeError, ValueError)
+    assert not sent
+
+
+class Left(models.Model):
+    class Meta:
+        app_label = "library"
+        managed = False
+
+
+class Right(models.Model):
+    key = models.AutoField(primary_key=True)
+    number = models.IntegerField(default=0)
+
+    class Meta:
+        app_label = "library"
+        managed = False
+
+
+class Heir(Left, Right):
+    class Meta:
+        app_label = "library"
+        managed = False
+
+
+@pytest.fixture
+def heirs(engine: Engine) -> Iterator[list[Any]]:
+    made = (Left, Right, Heir)
+    with connections[engine.alias].schema_editor() as editor:
+        for model in made:
+            editor.create_model(model)
+    Right.objects.create()
+    yield [Heir.objects.create() for _ in range(3)]
+    with connections[engine.alias].schema_editor() as editor:
+        for model in reversed(made):
+            editor.delete_model(model)
+
+
+def test_instances_with_another_key(engine: Engine, heirs: list[Any]) -> None:
+    """Django takes the first parent's, whichever model's rows are to be changed."""
+    stored = []
+    for method in (updating.bulk_update, updating._django):
+        for heir in heirs:
+            heir.number = 10 + heir.pk
+        with transaction.atomic(engine.alias):
+            assert method(Right.objects.using(engine.alias), heirs, ["number"]) == 3
+            stored.append([*Right.objects.order_by("key").values_list("key", "number")])
+            transaction.set_rollback(True, engine.alias)
+    assert stored[0] == stored[1]
 
 
 @pytest.mark.parametrize("name", VALUES)
