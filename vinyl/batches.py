@@ -50,9 +50,38 @@ def run_together(alias: str, calls: list[Callable[[], Any]]) -> list[Any]:
     link.parks_writes += 1
     try:
         for start in range(1, len(calls), MOST):
-            results += together(calls[start : start + MOST])
+            results += _in_order(calls[start : start + MOST])
     finally:
         link.parks_writes -= 1
+    return results
+
+
+def _in_order(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What they return, or the error that they would raise one after the other.
+
+    One that refuses a value raises before what is ahead of it has been to the server. So those
+    behind are not begun, those ahead are sent, and it is its error only where they have none.
+    """
+    ended = 0
+    refused: list[Exception] = []
+
+    def run(place: int, call: Callable[[], Any]) -> Any:
+        nonlocal ended
+        if refused:
+            return None
+        try:
+            result = call()
+        except Exception as error:
+            if ended >= place:
+                raise
+            refused.append(error)
+            return None
+        ended += 1
+        return result
+
+    results = together([functools.partial(run, *each) for each in enumerate(calls)])
+    if refused:
+        raise refused.pop()
     return results
 
 

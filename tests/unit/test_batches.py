@@ -70,6 +70,40 @@ async def test_an_error_in_a_batch_undoes_all(engine: Engine, at: int) -> None:
         assert await stored() == ["taken"]
 
 
+class Refused:
+    """What no field can make a text of."""
+
+    def __str__(self) -> str:
+        raise LookupError("refused")
+
+
+@pytest.mark.parametrize(("taken", "refused"), [(1, 2), (1, 4), (2, 4), (3, 4), (4, 1), (4, 3)])
+async def test_the_first_of_two_errors_is_raised(engine: Engine, taken: int, refused: int) -> None:
+    """Also where a later batch is refused before an earlier one has been to the server."""
+    await Genre.vinyl.create(name="taken")
+    names: list[Any] = ["a", "b", "c", "d", "e", "f"]
+    names[taken], names[refused] = "taken", Refused()
+    for _ in range(2):
+        with pytest.raises(IntegrityError if taken < refused else LookupError):
+            await Genre.vinyl.bulk_create(genres(*names), batch_size=1)
+        assert await stored() == ["taken"]
+
+
+@pytest.mark.parametrize("refused", range(5))
+async def test_what_is_behind_a_refused_batch_is_not_sent(engine: Engine, refused: int) -> None:
+    names: list[Any] = ["a", "b", "c", "d", "e"]
+    names[refused] = Refused()
+    async with vinyl.atomic():
+        with pytest.raises(LookupError, match="refused"):
+            await Genre.vinyl.bulk_create(genres(*names), batch_size=1)
+        with pytest.raises(transaction.TransactionManagementError):
+            await Genre.vinyl.count()
+    assert await stored() == []
+    made = await Genre.vinyl.create(name="next")
+    if engine.name == "postgresql":  # whose sequences go on
+        assert made.pk == refused + 1
+
+
 async def test_an_error_breaks_the_block_around(engine: Engine) -> None:
     await Genre.vinyl.create(name="taken")
     async with vinyl.atomic():
