@@ -24,7 +24,8 @@ typedef struct {
     PyObject *weakrefs;
     operation_status status;
     int executing;
-    int let_in; /* counted by its block */
+    int let_in;   /* counted by its block */
+    int iterable; /* __await__() has given it: it is an iterator to whoever asked */
 } vnl_operation;
 
 PyObject *
@@ -45,6 +46,7 @@ vnl_operation_new(PyObject *fn, PyObject *args, PyObject *kwargs)
     self->status = CREATED;
     self->executing = 0;
     self->let_in = 0;
+    self->iterable = 0;
     PyObject_GC_Track(self);
     vnl_core->count.operations++;
     return (PyObject *)self;
@@ -427,10 +429,22 @@ operation_await(PyObject *op)
     return Py_NewRef(op);
 }
 
+/* Called by Python, as by a queryset's own __await__(). */
 static PyObject *
 operation_await_method(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return operation_await(op);
+    PyObject *iterator = operation_await(op);
+    if (iterator != NULL) {
+        ((vnl_operation *)op)->iterable = 1;
+    }
+    return iterator;
+}
+
+/* The asyncio of Python 3.11 says `yield from` of what __await__() gives, which asks for its iterator. */
+static PyObject *
+operation_iter(PyObject *op)
+{
+    return ((vnl_operation *)op)->iterable ? Py_NewRef(op) : vnl_unawaited_iter(op);
 }
 
 /* --- how it is shown ------------------------------------------------------ */
@@ -535,7 +549,7 @@ static PyMethodDef operation_methods[] = {
      "Raises an exception where the operation waits, as a coroutine's throw()."},
     {"close", operation_close, METH_NOARGS,
      "Ends the operation; what it has begun is rolled back. A dropped operation may be closed to say so."},
-    {"__await__", operation_await_method, METH_NOARGS, NULL},
+    {"__await__", operation_await_method, METH_NOARGS | METH_COEXIST, NULL},
     {NULL},
 };
 
@@ -560,7 +574,7 @@ static PyType_Slot operation_slots[] = {
     {Py_tp_hash, operation_hash},
     {Py_tp_repr, operation_repr},
     {Py_tp_str, vnl_unawaited_str},
-    {Py_tp_iter, vnl_unawaited_iter},
+    {Py_tp_iter, operation_iter},
     {Py_tp_iternext, operation_iternext},
     {Py_nb_bool, vnl_unawaited_bool},
     {Py_mp_length, vnl_unawaited_length},

@@ -213,6 +213,21 @@ def test_any_other_use_raises(use: str) -> None:
     operation.close()
 
 
+async def test_what_dunder_await_gives_is_an_iterator() -> None:
+    class Stands:
+        def __await__(self) -> Any:
+            # As the tasks of Python 3.11's asyncio do with an awaitable that is no coroutine.
+            return (yield from _core.run(add, 1).__await__())
+
+    assert await Stands() == 2
+    if _core.where() == _core.LOOP:
+        assert await asyncio.gather(Stands(), Stands()) == [2, 2]
+    done = _core.run(add, 1)
+    assert await done == 2
+    with pytest.raises(NotFetched, match="await"):
+        iter(done)
+
+
 def test_what_inspect_asks_is_answered() -> None:
     operation = _core.run(add, 1)
     assert inspect.isawaitable(operation)
