@@ -86,6 +86,7 @@ class Parameters:
         has_key: bool,
         low: Any = None,
         high: Any = None,
+        in_turn: bool = False,
     ) -> None: ...
     def of(self, instance: Any, connection: Any, /) -> tuple[Any, ...] | None: ...
 

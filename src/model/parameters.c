@@ -27,7 +27,7 @@ typedef struct {
     field_rule *rules; /* of `fields`, then the key's when there is one */
     Py_ssize_t count;
     int has_key;
-    int asks;             /* some rule has a `before` */
+    int asks_first;       /* some rule has a `before`, and all are asked before a value is looked at */
     PyObject *low, *high; /* of the key; NULL: any */
     PyObject *add;        /* True or False */
 } parameters;
@@ -125,18 +125,23 @@ field_parameter(const field_rule *field, PyObject *before, const target *writing
     return result;
 }
 
-/* Puts into `values` what each rule's `before` gives: Django asks all of them before it looks at
- * a value.  0, or -1. */
+/* New reference, or NULL with what the rule's `before` has raised. */
+static PyObject *
+ask(const field_rule *field, const target *writing)
+{
+    PyObject *args[] = {NULL, writing->instance, writing->add};
+    return PyObject_Vectorcall(field->before, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+/* Puts into `values` what each rule's `before` gives.  0, or -1. */
 static int
-ask_before(const parameters *self, const target *writing, PyObject *values)
+ask_all(const parameters *self, const target *writing, PyObject *values)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
         if (self->rules[i].before == NULL) {
             continue;
         }
-        PyObject *args[] = {NULL, writing->instance, writing->add};
-        PyObject *value =
-            PyObject_Vectorcall(self->rules[i].before, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        PyObject *value = ask(&self->rules[i], writing);
         if (value == NULL) {
             return -1;
         }
@@ -173,9 +178,13 @@ parameter_at(const parameters *self, Py_ssize_t at, PyObject *values, const targ
     if (at == self->count) {
         return key_parameter(self, writing);
     }
+    const field_rule *field = &self->rules[at];
     PyObject *before = PyTuple_GET_ITEM(values, at);
     PyTuple_SET_ITEM(values, at, NULL);
-    return field_parameter(&self->rules[at], before, writing);
+    if (before == NULL && field->before != NULL && (before = ask(field, writing)) == NULL) {
+        return NULL;
+    }
+    return field_parameter(field, before, writing);
 }
 
 /* of(instance, connection) */
@@ -189,7 +198,7 @@ parameters_of(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     target writing = {.instance = args[0], .connection = args[1], .add = self->add};
     PyObject *tuple = PyTuple_New(self->count + self->has_key);
     writing.ops = tuple != NULL ? PyObject_GetAttr(args[1], vnl_core->str_ops) : NULL;
-    int fits = writing.ops != NULL && (!self->asks || ask_before(self, &writing, tuple) == 0);
+    int fits = writing.ops != NULL && (!self->asks_first || ask_all(self, &writing, tuple) == 0);
     for (Py_ssize_t at = 0; fits && at < self->count + self->has_key; at++) {
         PyObject *value = parameter_at(self, at, tuple, &writing);
         fits = value != NULL;
@@ -236,10 +245,10 @@ static PyObject *
 parameters_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *fields = NULL, *low = Py_None, *high = Py_None;
-    int add = 0, has_key = 0;
-    static char *names[] = {"add", "fields", "has_key", "low", "high", NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "pO!p|OO:Parameters", names, &add, &PyTuple_Type, &fields,
-                                     &has_key, &low, &high)) {
+    int add = 0, has_key = 0, in_turn = 0;
+    static char *names[] = {"add", "fields", "has_key", "low", "high", "in_turn", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "pO!p|OOp:Parameters", names, &add, &PyTuple_Type, &fields,
+                                     &has_key, &low, &high, &in_turn)) {
         return NULL;
     }
     Py_ssize_t count = PyTuple_GET_SIZE(fields);
@@ -266,7 +275,7 @@ parameters_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         if (read_rule(&self->rules[i], PyTuple_GET_ITEM(fields, i)) < 0) {
             goto fail;
         }
-        self->asks |= i < self->count && self->rules[i].before != NULL;
+        self->asks_first |= !in_turn && i < self->count && self->rules[i].before != NULL;
     }
     return (PyObject *)self;
 
@@ -311,10 +320,11 @@ static PyMethodDef parameters_methods[] = {
 /* No tp_clear: the tuples are immutable, so a cycle through them has another object that breaks it. */
 static PyType_Slot parameters_slots[] = {
     {Py_tp_doc,
-     "Parameters(add, fields, has_key, low=None, high=None)\n--\n\n"
+     "Parameters(add, fields, has_key, low=None, high=None, in_turn=False)\n--\n\n"
      "How the attributes of an instance become the parameters of a statement. A field is\n"
      "(attname, before, types, test, wrap, extra, prepare); with has_key the last is the key\n"
-     "of the WHERE clause."},
+     "of the WHERE clause. With in_turn a field's before is asked when its value is looked at,\n"
+     "else all are asked first."},
     {Py_tp_new, parameters_new},
     {Py_tp_traverse, parameters_traverse},
     {Py_tp_dealloc, parameters_dealloc},

@@ -342,9 +342,11 @@ def _insert(self: Any, table: Table, connection: Any, with_key: bool) -> bool:
 def _new_insert(self: Any, table: Table, with_key: bool) -> Write:
     meta: Any = table.model._meta
     chosen = [each for each in table.fields or () if with_key or each[0] is not meta.auto_field]
+    # From Django 6.0 on each pre_save() is called before any value is looked at.
+    entries = tuple([entry for _, entry in chosen])
     return Write(
         [field for field, _ in chosen],
-        _core.Parameters(True, tuple([entry for _, entry in chosen]), False),
+        _core.Parameters(True, entries, False, in_turn=django.VERSION < (6, 0)),
         tuple([field.attname for field in meta.db_returning_fields]),
     )
 
