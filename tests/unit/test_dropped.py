@@ -7,7 +7,7 @@ import gc
 import inspect
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.db import connections, transaction
@@ -153,7 +153,8 @@ async def test_copy_and_listen(pg: Links, mode: str) -> None:
 
 @pytest.fixture
 def tight(engine: Engine) -> Iterator[str]:
-    options = {**engine.conf.get("OPTIONS", {}), "pool": {"max_size": 2, "timeout": 0.02}}
+    pool = {"min_size": 2, "max_size": 2, "timeout": 0.02}
+    options = {**engine.conf.get("OPTIONS", {}), "pool": pool}
     with installed({engine.alias: engine.conf | {"OPTIONS": options}}):
         yield engine.alias
 
@@ -162,21 +163,24 @@ def tight(engine: Engine) -> Iterator[str]:
 async def test_a_timeout_names_the_lines(tight: str) -> None:
     alias = tight
     lines = []
-    holding = asyncio.Event()
+    holding = asyncio.Semaphore(0)
 
     async def hold() -> None:
         async with vinyl.atomic(alias):
             lines.append(here(1))
             await Author.vinyl.using(alias).count()
-            holding.set()
+            holding.release()
             await asyncio.sleep(60)
 
-    tasks = [asyncio.create_task(hold(), name=f"holder {number}") for number in range(2)]
+    # Connecting may take longer than the pool's timeout: both are there before they are taken.
     pool = None
-    while pool is None or pool.stats()["requests_num"] < 2:
-        await holding.wait()
+    while pool is None or pool.stats()["pool_available"] < 2:
+        with suppress(PoolTimeout):
+            await Author.vinyl.using(alias).count()
         pool = pool_of(alias)
-        await asyncio.sleep(0)
+    tasks = [asyncio.create_task(hold(), name=f"holder {number}") for number in range(2)]
+    for _ in tasks:
+        await holding.acquire()
     with pytest.raises(PoolTimeout) as caught:
         await Author.vinyl.using(alias).count()
     for number, line in enumerate(lines):

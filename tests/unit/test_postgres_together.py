@@ -384,9 +384,11 @@ async def test_a_cancel_ends_what_is_behind_too(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        kept = await _core.run(pid) == before
+        if not kept:
+            pg.server.psql(f"SELECT pg_terminate_backend({before})")
         while pg.server.psql(sleeps):
             await asyncio.sleep(0)
-        kept = await _core.run(pid) == before
         if kept:
             break
     assert kept
