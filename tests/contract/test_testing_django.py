@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import django
 import pytest
 from fix_postgres import waived
 from project_support import ENGINES, WAYS, Project
@@ -71,7 +72,13 @@ def test_kept_databases(lasting: Project) -> None:
     assert kept[0] in lasting.test_databases()
 
 
-@pytest.mark.parametrize("start", ["forkserver", "spawn"])
+FORKSERVER = pytest.param(
+    "forkserver",
+    marks=pytest.mark.skipif(django.VERSION < (6, 0), reason="Django 6.0 began to support it"),
+)
+
+
+@pytest.mark.parametrize("start", [FORKSERVER, "spawn"])
 def test_processes_that_are_not_forked(
     request: pytest.FixtureRequest, tmp_path: Path, start: str, way: str
 ) -> None:
