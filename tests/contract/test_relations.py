@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import django
 import pytest
 from fix_engine import Engine
 from press.models import (
@@ -443,6 +444,8 @@ def test_a_loaded_column_is_read_in_c(engine: Engine) -> None:
         with pytest.raises(TypeError):
             descriptor.__get__(*wrong)
     del article.__dict__["author_id"]
-    with pytest.raises(AttributeError, match="deferred field"):
+    # Of an instance that was never saved: before Django 6.0 it was looked for all the same.
+    missing = AttributeError if django.VERSION >= (6, 0) else Article.DoesNotExist
+    with pytest.raises(missing, match=r"deferred field|does not exist"):
         article.author_id
     assert Article.author_id.field is Article._meta.get_field("author")
