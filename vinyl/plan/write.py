@@ -99,24 +99,18 @@ def save(
         named = update_fields is None or (
             bool(update_fields) and update_fields <= meta._non_pk_concrete_field_names
         )
-        if self._state.__dict__.get("fields_cache"):
-            # Once, and before the routers are asked: what is Django's to save it prepares itself.
-            if not named or not _is_promising(self, meta):
-                return _save(  # type: ignore[no-any-return]
-                    self,
-                    force_insert=force_insert,
-                    force_update=force_update,
-                    using=using,
-                    update_fields=update_fields,
+        has_related = self._state.__dict__.get("fields_cache")
+        # Prepared once, before the routers are asked: what is Django's to save it prepares itself.
+        if not has_related or (named and _is_promising(self, meta)):
+            if has_related:
+                self._prepare_related_fields_for_save(operation_name="save")
+            using = using or router.db_for_write(own, instance=self)
+            connection = connections[using]
+            table = _table(own, meta.model, using, connection)
+            if named and table is not None and self.__dict__.keys() >= table.attnames:
+                return _save_row(
+                    self, table, connection, force_insert, force_update, using, update_fields
                 )
-            self._prepare_related_fields_for_save(operation_name="save")
-        using = using or router.db_for_write(own, instance=self)
-        connection = connections[using]
-        table = _table(own, meta.model, using, connection)
-        if named and table is not None and self.__dict__.keys() >= table.attnames:
-            return _save_row(
-                self, table, connection, force_insert, force_update, using, update_fields
-            )
     return _save(  # type: ignore[no-any-return]
         self,
         *args,
